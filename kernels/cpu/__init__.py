@@ -1,0 +1,1 @@
+"""CPU kernels: explicit vectors through LLVM."""

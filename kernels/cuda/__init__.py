@@ -1,0 +1,1 @@
+"""CUDA kernels: CUDA C sources and their launcher."""

@@ -1,0 +1,240 @@
+"""Reverse mode: one walk over the graph, newest node first.
+
+Without ``create_graph`` the rules run on raw arrays and nothing is recorded; with it they run on
+values, so that the gradient has a graph and can be differentiated in its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff.graph import (
+    Node,
+    Value,
+    enable_grad,
+    leading_to,
+    mode,
+    newest_first,
+    no_grad,
+)
+from tinygrad_ai.autodiff.primitive import elementwise
+from tinygrad_ai.backend import NUMPY, namespaces
+from tinygrad_ai.errors import AnomalyError, DTypeError, GraphError, ShapeError
+
+#: Observes every contribution: (node, input position, incoming cotangent, contribution).
+Observer = Callable[[Node, int, Any, Any], None]
+
+drop = elementwise(
+    "drop",
+    lambda xp, c, bad: xp.where(bad, xp.asarray(0, dtype=c.dtype), c),
+    vjp=(lambda g, bad: drop(g, bad), None),
+    why="0·∞ counts as 0 inside a VJP, so the elements marked bad pass nothing on",
+)
+
+
+class Bundle(dict):
+    """The cotangent of a function with several outputs: output position -> cotangent."""
+
+    def __add__(self, other: dict[int, Any]) -> Bundle:
+        total = Bundle(self)
+        for k, g in other.items():
+            total[k] = total[k] + g if k in total else g
+        return total
+
+
+@np.errstate(all="ignore")
+def pull_back(
+    roots: dict[Node, Any],
+    targets: Iterable[Node] | None = None,
+    *,
+    lift: bool = False,
+    retain: bool = False,
+    observe: Observer | None = None,
+) -> dict[Node, Any]:
+    """Walk from ``roots`` (node -> cotangent) and return the cotangents of the targets.
+
+    Without targets these are all the leaves. With ``lift`` the rules run on values, so that the
+    walk itself is recorded; ``retain`` keeps what the nodes saved.
+    """
+    order = newest_first(roots)
+    wanted = None if targets is None else leading_to(order, targets)
+    ends = set(targets or ())
+    pending = dict(roots)
+    fresh: set[Node] = set()  # whose pending cotangent shares its memory with nothing
+    result: dict[Node, Any] = {}
+    with enable_grad() if lift else no_grad():
+        for node in order:
+            g = pending.pop(node, None)
+            if g is None:
+                continue
+            for hook in node.hooks or ():
+                g = _hooked(hook, g, lift)
+                fresh.discard(node)
+            if node in ends or (targets is None and node.primitive is None):
+                result[node] = g if node in fresh else _copy(g)
+            for i, edge in enumerate(node.edges):
+                if edge is None or (wanted is not None and edge not in wanted):
+                    continue
+                c = contribution(node, i, g, lift)
+                if observe is not None:
+                    observe(node, i, g, c)
+                if edge in pending:
+                    pending[edge] = pending[edge] + c
+                    fresh.add(edge)
+                else:
+                    pending[edge] = c
+                    if c is not g and node.primitive.kind != "opaque" and _owns(c):
+                        fresh.add(edge)
+            if not retain and node.primitive is not None:
+                node.saved = None
+    return result
+
+
+def contribution(node: Node, i: int, g: Any, lift: bool = False) -> Any:
+    """What ``node`` passes on to its input ``i`` for the cotangent ``g`` of its output.
+
+    With the dtype and shape of that input: the only place that undoes broadcasting.
+    """
+    edge = node.edges[i]
+    c = guarded(node, i, g, lift)
+    if edge.dtype is None:  # a function with several outputs: cotangents come in a Bundle
+        return c
+    if c.shape != edge.shape and node.primitive.kind in ("elementwise", "contraction"):
+        c = unbroadcast(c, edge.shape)
+    if c.dtype != edge.dtype:
+        c = c.astype(edge.dtype)
+    if mode.line is not None:
+        _check_finite(node, i, c)
+    return c
+
+
+def guarded(node: Node, i: int, g: Any, lift: bool = False) -> Any:
+    """The rule of input ``i`` applied to ``g``, with 0 where 0 met ∞.
+
+    An element that is NaN although the cotangent or the local derivative is exactly 0 is 0.
+    """
+    c = node.primitive.pull(node, i, g, lift)
+    if node.primitive.singular and _has_nan(c):
+        local = node.primitive.pull(node, i, _ones(_array(g)), lift)
+        c = drop(c, (c != c) & ((g == 0) | (local == 0)))
+    return c
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """``g`` summed over the axes that broadcasting added to, or stretched in, ``shape``."""
+    lead = g.ndim - len(shape)
+    axes = tuple(
+        k for k in range(g.ndim) if k < lead or (shape[k - lead] == 1 and g.shape[k] != 1)
+    )
+    dtype = g.dtype
+    if dtype == np.float16:  # sums of halves would overflow and lose digits
+        return g.astype(np.float32).sum(axis=axes).reshape(shape).astype(dtype)
+    return g.sum(axis=axes).reshape(shape)
+
+
+def _array(value: Any) -> Any:
+    return value.array if isinstance(value, Value) else value
+
+
+def _owns(c: Any) -> bool:
+    """Whether the memory of ``c`` is its own: a view has a base."""
+    return getattr(_array(c), "base", c) is None
+
+
+def _copy(g: Any) -> Any:
+    if isinstance(g, Value):
+        return g.box(g.array.copy(), g.node)
+    return g.copy()
+
+
+def _has_nan(c: Any) -> bool:
+    """Whether a contribution holds a NaN: one read of it, by a dot product with itself."""
+    while hasattr(c, "array"):  # the raw array below a value, and below a batch
+        c = c.array
+    if isinstance(c, np.ndarray) and c.dtype != np.float16:
+        flat = c.ravel(order="K")
+        total = np.dot(flat, flat)
+        return bool(total != total)
+    return bool((c != c).any())
+
+
+def _ones(array: Any) -> Any:
+    xp = namespaces.get(type(array), NUMPY.xp)
+    return xp.ones(array.shape, dtype=array.dtype)
+
+
+def _hooked(hook: Callable[[Any], Any], g: Any, lift: bool) -> Any:
+    """The cotangent after a user's hook, which sees a value and may return another."""
+    seen = g if isinstance(g, Value | Bundle) else Value.result_type.box(g)
+    changed = hook(seen)
+    if changed is None:
+        return g
+    return changed if lift else _array(changed)
+
+
+def _check_finite(node: Node, i: int, c: Any) -> None:
+    array = _array(c)
+    if not bool((abs(array) < np.inf).all()):
+        raise AnomalyError(
+            f"backward of {node.primitive.name} made a NaN or an infinity for its input {i}",
+            f"   the operation was called at {node.line}",
+        )
+
+
+def backward(
+    root: Value, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
+) -> None:
+    """Accumulate d root / d leaf into ``.grad`` of every leaf (see ``Tensor.backward``)."""
+    if root.node is None:
+        raise GraphError(
+            "backward: this value does not depend on anything that requires gradients",
+            "   help: create a leaf with Tensor(data, requires_grad=True), and compute outside "
+            "no_grad()",
+        )
+    g = start_cotangent(root, gradient, create_graph)
+    found = pull_back({root.node: g}, lift=create_graph, retain=retain_graph or create_graph)
+    for node, total in found.items():
+        leaf = node.leaf() if node.leaf is not None else None
+        if leaf is not None:
+            accumulate(leaf, total)
+
+
+def start_cotangent(root: Value, gradient: Any, lift: bool) -> Any:
+    """The cotangent of ``root`` to start from: ones for a scalar, else what the caller gave."""
+    node = root.node
+    assert node is not None
+    if gradient is None:
+        if root.array.size != 1:
+            raise GraphError(
+                f"backward from a tensor of shape {root.array.shape} needs the gradient to start "
+                "from",
+                "   help: reduce it to a scalar first, e.g. loss.mean().backward(), or pass "
+                "gradient= of the same shape",
+            )
+        g = _ones(root.array)
+    else:
+        g = gradient if lift else _array(gradient)
+        if not hasattr(g, "dtype"):
+            g = namespaces.get(type(root.array), NUMPY.xp).asarray(g, dtype=node.dtype)
+    if tuple(g.shape) != node.shape:
+        raise ShapeError(
+            f"backward: gradient has shape {tuple(g.shape)}, the tensor has shape {node.shape}"
+        )
+    if g.dtype.kind not in "fiu":
+        raise DTypeError(f"backward: gradient has dtype {g.dtype}, it must be real")
+    g = g if g.dtype == node.dtype else g.astype(node.dtype)
+    return root.result_type.box(g) if lift and not isinstance(g, Value) else g
+
+
+def accumulate(leaf: Value, total: Any) -> None:
+    """Add a finished gradient to ``leaf.grad``, sharing memory with nothing."""
+    if isinstance(total, Value):
+        with enable_grad():
+            leaf.grad = total if leaf.grad is None else leaf.grad + total
+    elif leaf.grad is not None:
+        leaf.grad = leaf.result_type.box(leaf.grad.array + total)
+    else:
+        leaf.grad = leaf.result_type.box(total)

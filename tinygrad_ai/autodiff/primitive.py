@@ -1,0 +1,283 @@
+"""The record of an operation, from which everything else about it is derived."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff.failure import describe
+from tinygrad_ai.autodiff.graph import Node, Value, mode
+from tinygrad_ai.backend import NUMPY, namespaces
+
+REAL = (-np.inf, np.inf)
+POSITIVE = (0.0, np.inf)
+KINDS = ("elementwise", "linear", "reduction", "movement", "contraction", "opaque")
+_quiet = np.errstate(all="ignore")
+
+
+class Rule:
+    """A VJP rule for one input, and where its arguments come from.
+
+    The first parameter is the cotangent; the others name what the rule reads, and nothing else is
+    kept alive for it: ``y`` the output, an input by its name in the forward rule, a keyword
+    parameter by its name, ``in_shape``, ``in_dtype`` of the input being differentiated, ``i`` its
+    position, ``others`` the inputs of a primitive with ``*inputs`` (None at ``i``).
+    """
+
+    __slots__ = ("function", "reads", "sources")
+
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[str]) -> None:
+        self.function = function
+        positions = {name: k for k, name in enumerate(inputs)} | {"y": -1}
+        names = list(inspect.signature(function).parameters)[1:]
+        self.sources = tuple(positions.get(name, name) for name in names)
+        self.reads = frozenset(s for s in self.sources if isinstance(s, int))
+
+
+class Primitive:
+    """One operation: what it computes, how gradients pass through it, and what is true of it.
+
+    What a record must hold, and why:
+
+    ``name``     the field's term for it; printed in formulas, errors and reports.
+    ``kind``     what its Jacobian looks like, which makes rules free. *elementwise*: diagonal, so
+                 the JVP is the VJP rule itself, broadcasting is undone in the engine, and the
+                 forward rule also runs on scalar expressions, from which kernels are generated.
+                 *linear*, *movement*: the JVP is the operation itself. *contraction*: linear in
+                 each input. *reduction*, *opaque*: the JVP is made of two VJPs.
+    ``forward``  ``forward(xp, *inputs, **params)`` on raw arrays of any backend, never a Tensor.
+                 Inputs are positional and can carry gradients; parameters are keyword-only.
+    ``vjp``      a rule for each input (None: not differentiable), written with primitives and
+                 operators, so that gradients have gradients; see :class:`Rule` for its arguments.
+                 A primitive with ``*inputs`` has one rule for all that takes ``i``.
+    ``jvp``      ``"linear"`` where the operation is its own JVP though the kind does not say so.
+    ``why``      one sentence for the learner: why the rule is what it is.
+    ``domain``   an interval for each input inside which the function is defined and smooth but
+                 for its kinks; tests and strategies draw from it.
+    ``kinks``    a function of the inputs that is zero exactly at the kinks, where one-sided
+                 derivatives differ and the rule gives the minimum-norm subgradient.
+    ``singular`` says where the local derivative is 0 or infinite, so that 0·∞ can arise; the
+                 engine then guards the contribution (design: 0·∞ is 0 inside a VJP).
+    ``batch``    how ``vmap`` adds a leading axis: a function ``(size, **params) -> params``, the
+                 string ``"leading"`` where leading axes broadcast by themselves; elementwise
+                 needs none, and what has no rule is looped.
+    ``lower``    what code generation needs beyond the kind: a reduction's ``combine``,
+                 ``identity`` and ``finish``; a contraction's index specification; a movement's
+                 index map.
+    ``sample``   ``sample(rng) -> (inputs, params)``, a random valid call, for kinds whose calls
+                 cannot be derived from ``domain`` alone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        forward: Callable[..., Any],
+        vjp: Any = None,
+        *,
+        why: str,
+        jvp: str | None = None,
+        domain: Sequence[tuple[float, float]] | None = None,
+        kinks: Callable[..., Any] | None = None,
+        singular: str | None = None,
+        batch: Any = None,
+        lower: Any = None,
+        sample: Callable[..., Any] | None = None,
+    ) -> None:
+        assert kind in KINDS, kind
+        self.name = self.__name__ = name
+        self.kind = kind
+        self.forward = forward
+        self.jvp = jvp
+        self.why = why
+        self.kinks = kinks
+        self.singular = singular
+        self.batch = batch
+        self.lower = lower
+        self.sample = sample
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.arity = len(self.inputs)
+        self.domain = tuple(domain) if domain else (REAL,) * self.arity
+        rules = (vjp,) if callable(vjp) else (vjp or ())
+        self.rules = tuple(rule and Rule(rule, self.inputs) for rule in rules)
+        self.differentiable = any(self.rules)
+        self._keep: dict[int, tuple[int, ...]] = {}
+        self._quiet_forward = _quiet(forward)
+        self.__doc__ = f"{name}({', '.join(self.inputs) or '*inputs'}): {why}."
+        self.__signature__ = inspect.Signature(
+            [p.replace(kind=p.POSITIONAL_ONLY) if p.name in self.inputs else p for p in parameters]
+        )
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}: {self.kind}>"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A record standing in a class body is a method."""
+        return self if instance is None else MethodType(self, instance)
+
+    def rule(self, i: int) -> Rule | None:
+        """The VJP rule of input ``i``."""
+        return self.rules[0 if self.variadic else i] if self.rules else None
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """Apply to Tensors, arrays, scalars or scalar expressions; arrays alone give an array."""
+        arrays = list(args)
+        result_type = None
+        tracked = 0
+        for k, arg in enumerate(args):
+            if isinstance(arg, Value):
+                arrays[k] = arg.array
+                result_type = arg.result_type
+                if arg.node is not None:
+                    tracked |= 1 << k
+        if mode.interpreter is None:
+            out = self.evaluate(arrays, params)
+        else:
+            out = mode.interpreter(self, args, arrays, params)
+        if result_type is None:
+            return out
+        if type(out) is not np.ndarray and isinstance(out, np.generic | float | int):
+            out = np.asarray(out)  # NumPy makes scalars of 0-d results
+        value = result_type.box(out)
+        if self.kind == "movement" and getattr(out, "base", None) is not None:
+            value.version = args[0].version
+        if tracked and mode.grad and self.differentiable and out.dtype.kind == "f":
+            value.node = self._record(args, arrays, params, value, tracked)
+        return value
+
+    def evaluate(self, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        """The forward rule in the namespace of the arrays, silently; errors are explained."""
+        xp = NUMPY.xp
+        for array in arrays:
+            found = namespaces.get(type(array))
+            if found is not None:
+                xp = found
+                break
+        try:
+            return self._quiet_forward(xp, *arrays, **params)
+        except Exception as error:
+            described = describe(self, arrays, params, error)
+            if described is error:
+                raise
+            raise described from error
+
+    def _record(
+        self, args: Sequence[Any], arrays: list[Any], params: dict, value: Value, tracked: int
+    ) -> Node | None:
+        edges = tuple(
+            arg.node if tracked >> k & 1 and self.rule(k) else None for k, arg in enumerate(args)
+        )
+        keep = self._keep.get(tracked)
+        if keep is None or self.variadic:
+            keep = self._keep[tracked] = self._reads(edges)
+        if not any(edges):
+            return None
+        saved: Any = {}
+        for k in keep:
+            if k < 0:
+                saved[k] = (value.array, value.version, value.version[0])
+            elif isinstance(args[k], Value):
+                cell = args[k].version
+                saved[k] = (arrays[k], cell, cell[0])
+            else:
+                saved[k] = (arrays[k], None, 0)
+        if mode.keep is not None:
+            saved = mode.keep(saved)
+        node = Node(self, edges, params, saved, value.array.shape, value.array.dtype)
+        if mode.line is not None:
+            node.line = mode.line()
+        return node
+
+    def _reads(self, edges: Sequence[Node | None]) -> tuple[int, ...]:
+        """Which inputs (-1: the output) the rules of the tracked inputs read."""
+        reads: set[int] = set()
+        for k, edge in enumerate(edges):
+            rule = self.rule(k)
+            if edge is not None and rule is not None:
+                others = set(range(len(edges))) - {k} if "others" in rule.sources else set()
+                reads |= rule.reads | others
+        return tuple(sorted(reads))
+
+    def pull(self, node: Node, i: int, g: Any, lift: bool = False) -> Any:
+        """The contribution of cotangent ``g`` to input ``i`` of ``node``.
+
+        On raw arrays, or with ``lift`` on values boxed around the nodes they came from, so that the
+        contribution is recorded in its turn.
+        """
+        rule = self.rule(i)
+        assert rule is not None
+        load = _lifted if lift else _raw
+        arguments = []
+        for source in rule.sources:
+            if isinstance(source, int):
+                arguments.append(load(node, source))
+            elif source == "in_shape":
+                arguments.append(node.edges[i].shape)
+            elif source == "in_dtype":
+                arguments.append(node.edges[i].dtype)
+            elif source == "i":
+                arguments.append(i)
+            elif source == "others":
+                arguments.append([None if k == i else load(node, k) for k in range(len(node.edges))])
+            else:
+                arguments.append(node.params[source])
+        return rule.function(g, *arguments)
+
+
+def _lifted(node: Node, k: int) -> Any:
+    array, origin = node.residual(k)
+    return Value.result_type.box(array, origin) if hasattr(array, "dtype") else array
+
+
+def _raw(node: Node, k: int) -> Any:
+    return node.residual(k)[0]
+
+
+def elementwise(name: str, forward: Callable[..., Any], vjp: Any = None, **facts: Any) -> Primitive:
+    """An operation with a diagonal Jacobian; its forward rule also runs on scalar expressions."""
+    return Primitive(name, "elementwise", forward, vjp, **facts)
+
+
+def movement(name: str, forward: Callable[..., Any], vjp: Any, **facts: Any) -> Primitive:
+    """An operation that only moves elements: linear, and its result may be a view."""
+    return Primitive(name, "movement", forward, vjp, **facts)
+
+
+def linear(name: str, forward: Callable[..., Any], vjp: Any, **facts: Any) -> Primitive:
+    """An operation that is linear in all its inputs together: the JVP is the operation itself."""
+    return Primitive(name, "linear", forward, vjp, **facts)
+
+
+def reduction(name: str, forward: Callable[..., Any], vjp: Any = None, **facts: Any) -> Primitive:
+    """An operation that folds axes with a combine function; parameters ``axis``, ``keepdims``."""
+    return Primitive(name, "reduction", forward, vjp, **facts)
+
+
+def contraction(name: str, forward: Callable[..., Any], vjp: Any, **facts: Any) -> Primitive:
+    """An operation that is linear in each input: products summed over indices."""
+    return Primitive(name, "contraction", forward, vjp, **facts)
+
+
+def opaque(name: str, forward: Callable[..., Any], vjp: Any = None, **facts: Any) -> Primitive:
+    """An operation of which nothing more is known than its rules."""
+    return Primitive(name, "opaque", forward, vjp, **facts)
+
+
+__all__ = [
+    "POSITIVE",
+    "REAL",
+    "Primitive",
+    "Rule",
+    "contraction",
+    "elementwise",
+    "linear",
+    "movement",
+    "opaque",
+    "reduction",
+]

@@ -1,0 +1,26 @@
+"""Where arrays live: a backend is a name, an array namespace and the few things that differ.
+
+The type of an array decides its backend, so no operation carries a device argument.
+"""
+
+from tinygrad_ai.backend.base import (
+    Backend,
+    Namespace,
+    backend_for,
+    backend_of,
+    backends,
+    namespaces,
+    register_backend,
+)
+from tinygrad_ai.backend.numpy import NUMPY
+
+__all__ = [
+    "NUMPY",
+    "Backend",
+    "Namespace",
+    "backend_for",
+    "backend_of",
+    "backends",
+    "namespaces",
+    "register_backend",
+]

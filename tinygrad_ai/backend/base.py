@@ -1,0 +1,93 @@
+"""The backend protocol and the table of the backends that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinygrad_ai.errors import DeviceError
+
+
+class Namespace:
+    """An array namespace: ``extra`` functions first, then everything of ``module``.
+
+    A name looked up once is kept in the instance, so that ``xp.tanh`` costs what ``np.tanh`` does.
+    """
+
+    def __init__(self, module: Any, **extra: Any) -> None:
+        self.__dict__.update(extra, module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.module, name)
+        self.__dict__[name] = found
+        return found
+
+
+class Backend(Protocol):
+    """What the library asks of a device.
+
+    ``xp`` speaks NumPy's names (ufuncs, reductions, ``linalg``, ``lib.stride_tricks``) and adds
+    ``erf(x)``, ``scatter_add(target, index, values)`` (in place, duplicates accumulate) and
+    ``asarray``. Arrays of the backend are instances of ``array_type`` and of nothing else.
+    """
+
+    name: str
+    xp: Any
+    array_type: type
+
+    def asarray(self, data: Any, dtype: Any = None) -> Any:
+        """A fresh array of this backend with the values of ``data`` (host or own array)."""
+
+    def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array; a copy only where the device is not the host."""
+
+    def devices(self) -> list[str]:
+        """The devices this backend offers, the default one first, e.g. ``["cuda", "cuda:0"]``."""
+
+    def device_of(self, array: Any) -> str:
+        """The device on which ``array`` lives."""
+
+
+_backends: dict[str, Backend] = {}
+_loaders: dict[str, Callable[[], Backend]] = {}
+#: array type -> namespace: the one table that says how a primitive's forward rule is run.
+namespaces: dict[type, Any] = {}
+
+
+def register_backend(backend: Backend) -> None:
+    """Make ``backend`` known: its devices can be named, its arrays put into Tensors."""
+    for device in backend.devices():
+        _backends[device] = backend
+    namespaces[backend.array_type] = backend.xp
+
+
+def register_loader(device: str, load: Callable[[], Backend]) -> None:
+    """Have ``load`` called, once, when ``device`` is first named (heavy imports stay out)."""
+    _loaders[device] = load
+
+
+def backends() -> dict[str, Backend]:
+    """The registered backends by device name."""
+    return dict(_backends)
+
+
+def backend_for(device: str) -> Backend:
+    """The backend of a device name; raises DeviceError where there is none."""
+    kind = device.split(":")[0]
+    if device not in _backends and kind in _loaders:
+        register_backend(_loaders[kind]())
+    if device not in _backends:
+        raise DeviceError(
+            f"device {device!r} is not there; available: {', '.join(sorted(_backends))}"
+        )
+    return _backends[device]
+
+
+def backend_of(array: Any) -> Backend:
+    """The backend whose array this is; raises DeviceError for a foreign type."""
+    for backend in _backends.values():
+        if isinstance(array, backend.array_type):
+            return backend
+    raise DeviceError(f"{type(array).__name__} is not an array of any registered backend")

@@ -1,0 +1,82 @@
+"""The errors users see: one clear headline in ``str(e)``, the rest (picture, rule, fix) as notes.
+
+Every class is also one of Python's own kinds, so ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+
+PACKAGE = str(Path(__file__).parent)
+KERNELS = str(Path(__file__).parent.parent / "kernels")
+
+
+class TinygradError(Exception):
+    """Base of the package's errors; ``notes`` are printed below the headline by Python itself."""
+
+    def __init__(self, headline: str, *notes: str) -> None:
+        super().__init__(headline)
+        for note in notes:
+            if note:
+                self.add_note(note)
+
+
+class ShapeError(TinygradError, ValueError):
+    """Shapes or axes that do not fit together."""
+
+
+class ValueRangeError(TinygradError, ValueError):
+    """A value outside what the function accepts: a label out of range, NaN in data…"""
+
+
+class IndexRangeError(TinygradError, IndexError):
+    """An index outside its axis."""
+
+
+class DTypeError(TinygradError, TypeError):
+    """A dtype or a Python type that the operation cannot take."""
+
+
+class GraphError(TinygradError, RuntimeError):
+    """The graph cannot answer: freed, changed in place, or never recorded."""
+
+
+class AnomalyError(TinygradError, RuntimeError):
+    """Raised by :class:`detect_anomaly`: an operation made a NaN or an infinity."""
+
+
+class DeviceError(TinygradError, RuntimeError):
+    """A device that is not there, or arrays of two devices in one operation."""
+
+
+class DataError(TinygradError, RuntimeError):
+    """A data or model file that is missing, damaged or of another kind."""
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame outside this package: the user's own line."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, KERNELS)):
+        frame = frame.f_back
+    return frame
+
+
+def user_line() -> str:
+    """``file.py:41`` of the user's line, or an empty string."""
+    frame = user_frame()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+
+
+def user_name(value: object) -> str | None:
+    """The name by which the user's frame knows ``value`` (or the Tensor around it), if any."""
+    frame = user_frame()
+    if frame is None:
+        return None
+    for scope in (frame.f_locals, frame.f_globals):
+        for name, bound in scope.items():
+            same = bound is value or getattr(bound, "array", None) is value
+            if same and not name.startswith("_"):
+                return name
+    return None

@@ -1,0 +1,34 @@
+"""The operations. :data:`PRIMITIVES` lists every record of the rooms below, by name."""
+
+from tinygrad_ai.autodiff import Primitive
+from tinygrad_ai.ops import (
+    conv,
+    einsum,
+    elementwise,
+    index,
+    linalg,
+    movement,
+    pool,
+    products,
+    reduce,
+    transfer,
+)
+
+_ROOMS = (
+    elementwise,
+    reduce,
+    movement,
+    index,
+    products,
+    einsum,
+    linalg,
+    conv,
+    pool,
+    transfer,
+)
+PRIMITIVES: dict[str, Primitive] = {
+    record.name: record
+    for room in _ROOMS
+    for record in vars(room).values()
+    if isinstance(record, Primitive)
+}

@@ -1,0 +1,361 @@
+"""Operations that only move elements: nothing is computed, so gradients just move back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import index as as_int
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff import linear, movement, unbroadcast
+from tinygrad_ai.autodiff.lowering import IndexMap
+from tinygrad_ai.errors import ShapeError
+from tinygrad_ai.ops.elementwise import where, zero
+from tinygrad_ai.ops.shapes import (
+    Axis,
+    axes_of,
+    broadcast_shapes,
+    filled_shape,
+    one_axis,
+    shape_tuple,
+    shifted,
+)
+
+_SHAPES = ((2, 3), (3, 1, 2), (4,), (), (0, 2))
+
+
+def _sample(params: Any) -> Any:
+    """A sampler: a random array of one of a few shapes, with ``params(rng, shape)``."""
+
+    def draw(rng: Any) -> tuple[tuple[Any], dict[str, Any]]:
+        shape = _SHAPES[rng.integers(len(_SHAPES))]
+        return (rng.standard_normal(shape),), params(rng, shape)
+
+    return draw
+
+
+def _permutation(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(k) for k in rng.permutation(len(shape)))
+
+
+def _some_axes(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(k for k in range(len(shape)) if rng.random() < 0.5)
+
+
+# --------------------------------------------------------------------------------- the records
+
+reshape_ = movement(
+    "reshape",
+    lambda xp, x, *, shape: xp.reshape(x, shape),
+    vjp=lambda g, in_shape: reshape_(g, shape=in_shape),
+    batch=lambda size, shape: {"shape": (size, *shape)},
+    sample=_sample(lambda rng, shape: {"shape": (*shape[::-1], 1)}),
+    why="the elements stand in the same order, so the gradient is reshaped back",
+)
+permute = movement(
+    "permute",
+    lambda xp, x, *, axes: xp.transpose(x, axes),
+    vjp=lambda g, axes: permute(g, axes=tuple(int(k) for k in np.argsort(axes))),
+    batch=lambda size, axes: {"axes": (0, *shifted(axes))},
+    lower=IndexMap(lambda i, shape, *, axes: tuple(i[axes.index(k)] for k in range(len(i)))),
+    sample=_sample(lambda rng, shape: {"axes": _permutation(rng, shape)}),
+    why="the axes go back by the inverse permutation",
+)
+broadcast_to_ = movement(
+    "broadcast_to",
+    lambda xp, x, *, shape: xp.broadcast_to(x, shape),
+    vjp=lambda g, in_shape: unbroadcast(g, in_shape),
+    lower=IndexMap(lambda i, old, *, shape: i[len(shape) - len(old) :]),
+    sample=_sample(lambda rng, shape: {"shape": (2, *(n if n != 1 else 3 for n in shape))}),
+    why="an element that was copied collects the gradients of all its copies",
+)
+flip_ = movement(
+    "flip",
+    lambda xp, x, *, axis: xp.flip(x, axis),
+    vjp=lambda g, axis: flip_(g, axis=axis),
+    batch=lambda size, axis: {"axis": shifted(axis)},
+    sample=_sample(lambda rng, shape: {"axis": _some_axes(rng, shape)}),
+    why="flipping back is flipping again",
+)
+pad_ = linear(
+    "pad",
+    lambda xp, x, *, widths: xp.pad(x, widths),
+    vjp=lambda g, in_shape, widths: slice_(
+        g, key=tuple(slice(lo, lo + n) for (lo, _), n in zip(widths, in_shape, strict=True))
+    ),
+    batch=lambda size, widths: {"widths": ((0, 0), *widths)},
+    sample=_sample(
+        lambda rng, shape: {"widths": tuple((int(rng.integers(3)), 1) for _ in shape)}
+    ),
+    why="the border is constant, so the gradient is what lies inside it",
+)
+slice_ = movement(
+    "slice",
+    lambda xp, x, *, key: x[key],
+    vjp=lambda g, in_shape, key: unslice(g, key=key, shape=in_shape),
+    batch=lambda size, key: {"key": (slice(None), *key)},
+    sample=_sample(lambda rng, shape: {"key": (slice(None, None, -2),) * min(len(shape), 1)}),
+    why="the elements that were not taken get no gradient",
+)
+
+
+def _unslice(xp: Any, g: Any, *, key: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    out = xp.zeros(shape, dtype=g.dtype)
+    out[key] = g
+    return out
+
+
+unslice = linear(
+    "unslice",
+    _unslice,
+    vjp=lambda g, key: slice_(g, key=key),
+    batch=lambda size, key, shape: {"key": (slice(None), *key), "shape": (size, *shape)},
+    sample=lambda rng: ((rng.standard_normal(3),), {"key": (slice(1, 4),), "shape": (5,)}),
+    why="the transpose of a slice: back into place, zeros elsewhere",
+)
+
+
+def _section(g: Any, i: int, in_shape: tuple[int, ...], others: list[Any], axis: int) -> Any:
+    start = sum(np.shape(other)[axis] for other in others[:i])
+    key = (slice(None),) * axis + (slice(start, start + in_shape[axis]),)
+    return slice_(g, key=key)
+
+
+concatenate_ = linear(
+    "concatenate",
+    lambda xp, *arrays, axis: xp.concatenate(arrays, axis),
+    vjp=_section,
+    batch=lambda size, axis: {"axis": axis + 1},
+    sample=lambda rng: (
+        (rng.standard_normal((2, 3)), rng.standard_normal((2, 0)), rng.standard_normal((2, 2))),
+        {"axis": 1},
+    ),
+    why="each part takes its own piece of the gradient",
+)
+
+tril_ = linear(
+    "tril",
+    lambda xp, x, *, k: xp.tril(x, k),
+    vjp=lambda g, k: tril_(g, k=k),
+    batch="leading",
+    sample=lambda rng: ((rng.standard_normal((3, 4)),), {"k": int(rng.integers(-1, 2))}),
+    why="what was set to 0 gets no gradient",
+)
+triu_ = linear(
+    "triu",
+    lambda xp, x, *, k: xp.triu(x, k),
+    vjp=lambda g, k: triu_(g, k=k),
+    batch="leading",
+    sample=lambda rng: ((rng.standard_normal((3, 4)),), {"k": int(rng.integers(-1, 2))}),
+    why="what was set to 0 gets no gradient",
+)
+
+# ---------------------------------------------------------------------------- the public faces
+
+
+def reshape(x: Any, *shape: Any) -> Any:
+    """``x`` with the same elements, in C order, in another shape; one size may be -1.
+
+    Takes ``reshape(x, (2, 3))`` and ``reshape(x, 2, 3)``. Raises ShapeError if the sizes differ.
+    """
+    wanted = shape[0] if len(shape) == 1 else shape
+    size = math.prod(x.shape)
+    return reshape_(x, shape=filled_shape(wanted, size, x.shape))
+
+
+def flatten(x: Any, start_axis: int = 0, end_axis: int = -1) -> Any:
+    """``x`` with the axes from ``start_axis`` to ``end_axis`` joined into one (all by default)."""
+    if x.ndim == 0:
+        return reshape(x, 1)
+    first, last = one_axis(start_axis, x.ndim), one_axis(end_axis, x.ndim)
+    if first > last:
+        raise ShapeError(f"flatten: start_axis {start_axis} stands after end_axis {end_axis}")
+    joined = math.prod(x.shape[first : last + 1])
+    return reshape(x, (*x.shape[:first], joined, *x.shape[last + 1 :]))
+
+
+def transpose(x: Any, *axes: Any) -> Any:
+    """The axes in the order ``axes``, as one tuple or one by one; reversed without."""
+    listed = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    order = tuple(listed) if listed else tuple(range(x.ndim))[::-1]
+    return permute_dims(x, order)
+
+
+def permute_dims(x: Any, axes: Sequence[int]) -> Any:
+    """The axes in the order ``axes``; raises ShapeError if that is not a permutation."""
+    order = tuple(one_axis(a, x.ndim) for a in axes)
+    if sorted(order) != list(range(x.ndim)):
+        raise ShapeError(f"transpose: {tuple(axes)} is not a permutation of {x.ndim} axes")
+    return permute(x, axes=order)
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """``x`` with two axes exchanged."""
+    order = list(range(x.ndim))
+    a, b = one_axis(axis1, x.ndim), one_axis(axis2, x.ndim)
+    order[a], order[b] = order[b], order[a]
+    return permute(x, axes=tuple(order))
+
+
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """``x`` with the axes ``source`` moved to the places ``destination``."""
+    src = [one_axis(a, x.ndim) for a in (source if isinstance(source, list | tuple) else [source])]
+    dst = [
+        one_axis(a, x.ndim)
+        for a in (destination if isinstance(destination, list | tuple) else [destination])
+    ]
+    if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise ShapeError(f"moveaxis: {source} and {destination} must list as many distinct axes")
+    order = [k for k in range(x.ndim) if k not in src]
+    for place, axis in sorted(zip(dst, src, strict=True)):
+        order.insert(place, axis)
+    return permute(x, axes=tuple(order))
+
+
+def expand_dims(x: Any, axis: Axis) -> Any:
+    """``x`` with axes of size 1 put in so that they stand at ``axis`` in the result."""
+    listed = axis if isinstance(axis, list | tuple) else (axis,)
+    places = axes_of(tuple(listed), x.ndim + len(listed))  # type: ignore[arg-type]
+    rest = iter(x.shape)
+    shape = tuple(1 if k in places else next(rest) for k in range(x.ndim + len(places)))
+    return reshape_(x, shape=shape)
+
+
+def squeeze(x: Any, axis: Axis = None) -> Any:
+    """``x`` without the axes ``axis``, which must have size 1 (all such axes by default)."""
+    if axis is None:
+        return reshape_(x, shape=tuple(n for n in x.shape if n != 1))
+    gone = axes_of(axis, x.ndim)
+    if any(x.shape[k] != 1 for k in gone):
+        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} has a size other than 1")
+    return reshape_(x, shape=tuple(n for k, n in enumerate(x.shape) if k not in gone))
+
+
+def broadcast_to(x: Any, shape: Any) -> Any:
+    """``x`` repeated along new axes and axes of size 1 to fill ``shape``."""
+    wanted = shape_tuple(shape)
+    if broadcast_shapes(x.shape, wanted) != wanted:
+        raise ShapeError(f"broadcast_to: shape {x.shape} does not fill {wanted}")
+    return broadcast_to_(x, shape=wanted)
+
+
+def flip(x: Any, axis: Axis = None) -> Any:
+    """``x`` with the order of the elements reversed along ``axis`` (all axes by default)."""
+    return flip_(x, axis=axes_of(axis, x.ndim))
+
+
+def roll(x: Any, shift: Any, axis: Axis = None) -> Any:
+    """``x`` with its elements moved on by ``shift`` places, round the end; flat without axis."""
+    if axis is None:
+        return reshape(roll(reshape(x, -1), shift, 0), x.shape)
+    axes = axis if isinstance(axis, list | tuple) else [axis]
+    shifts = shift if isinstance(shift, list | tuple) else [shift] * len(axes)
+    for s, a in zip(shifts, axes, strict=True):
+        k = one_axis(a, x.ndim)
+        if x.shape[k]:
+            cut = -as_int(s) % x.shape[k]
+            lead = (slice(None),) * k
+            parts = slice_(x, key=(*lead, slice(cut, None))), slice_(x, key=(*lead, slice(cut)))
+            x = concatenate_(*parts, axis=k)
+    return x
+
+
+def tile(x: Any, repetitions: Any) -> Any:
+    """``x`` laid side by side ``repetitions`` times along each axis."""
+    reps = shape_tuple(repetitions)
+    if any(r < 0 for r in reps):
+        raise ShapeError(f"tile: repetitions must not be negative, got {reps}")
+    width = max(len(reps), x.ndim)
+    reps = (1,) * (width - len(reps)) + reps
+    shape = (1,) * (width - x.ndim) + tuple(x.shape)
+    spread = [n for r, s in zip(reps, shape, strict=True) for n in (r, s)]
+    thin = [n for s in shape for n in (1, s)]
+    whole = broadcast_to_(reshape_(x, shape=tuple(thin)), shape=tuple(spread))
+    return reshape_(whole, shape=tuple(r * s for r, s in zip(reps, shape, strict=True)))
+
+
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
+    """The arrays joined along an existing axis (flattened first if ``axis`` is None)."""
+    parts = list(arrays)
+    if not parts:
+        raise ShapeError("concatenate needs at least one array")
+    if axis is None:
+        parts, axis = [reshape(p, -1) for p in parts], 0
+    return concatenate_(*parts, axis=one_axis(axis, parts[0].ndim))
+
+
+def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
+    """The arrays, all of one shape, joined along a new axis."""
+    parts = list(arrays)
+    if not parts:
+        raise ShapeError("stack needs at least one array")
+    if len({tuple(p.shape) for p in parts}) > 1:
+        raise ShapeError(f"stack: shapes differ: {', '.join(str(p.shape) for p in parts)}")
+    return concatenate([expand_dims(p, axis) for p in parts], axis)
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """``x`` cut along ``axis`` into equal sections (an int) or before the given indices."""
+    k = one_axis(axis, x.ndim)
+    n = x.shape[k]
+    if isinstance(indices_or_sections, int):
+        if indices_or_sections < 1 or n % indices_or_sections:
+            raise ShapeError(
+                f"split: axis {axis} of size {n} does not divide into {indices_or_sections} parts"
+            )
+        step = n // indices_or_sections
+        cuts = list(range(step, n, step)) if step else [0] * (indices_or_sections - 1)
+    else:
+        cuts = [as_int(c) for c in indices_or_sections]
+    bounds = zip([None, *cuts], [*cuts, None], strict=True)
+    return [slice_(x, key=(slice(None),) * k + (slice(lo, hi),)) for lo, hi in bounds]
+
+
+def unstack(x: Any, axis: int = 0) -> list[Any]:
+    """The slices of ``x`` along ``axis``, without that axis."""
+    k = one_axis(axis, x.ndim)
+    return [slice_(x, key=(slice(None),) * k + (i,)) for i in range(x.shape[k])]
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
+    """``x`` with a border: ``pad_width`` is an int, a pair, or a pair for each axis (NumPy's).
+
+    Only ``mode="constant"`` with one value is supported; others raise NotImplementedError.
+    """
+    if mode != "constant" or isinstance(constant_values, list | tuple):
+        raise NotImplementedError(
+            f"pad: mode {mode!r} with constant_values={constant_values!r} is not supported; "
+            "mode 'constant' with one value is"
+        )
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width, dtype=int), (x.ndim, 2))
+    except ValueError:
+        raise ShapeError(
+            f"pad: pad_width {pad_width!r} does not fit the {x.ndim} axes of shape {x.shape}"
+        ) from None
+    if (widths < 0).any():
+        raise ShapeError(f"pad: widths must not be negative, got {pad_width!r}")
+    pairs = tuple((int(lo), int(hi)) for lo, hi in widths)
+    padded = pad_(x, widths=pairs)
+    if constant_values == 0:
+        return padded
+    inside = pad_(zero(x) + 1, widths=pairs)
+    return where(inside == 0, constant_values, padded)
+
+
+def tril(x: Any, k: int = 0) -> Any:
+    """``x`` with zeros above diagonal ``k`` of its last two axes."""
+    return tril_(_matrices(x, "tril"), k=k)
+
+
+def triu(x: Any, k: int = 0) -> Any:
+    """``x`` with zeros below diagonal ``k`` of its last two axes."""
+    return triu_(_matrices(x, "triu"), k=k)
+
+
+def _matrices(x: Any, name: str) -> Any:
+    if x.ndim < 2:
+        raise ShapeError(f"{name} needs at least 2 axes, got shape {x.shape}")
+    return x

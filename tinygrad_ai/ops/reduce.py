@@ -1,0 +1,423 @@
+"""Reductions: many elements folded into one, and the gradient spread back over them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff import linear, opaque, reduction
+from tinygrad_ai.autodiff.lowering import Fold
+from tinygrad_ai.errors import ShapeError
+from tinygrad_ai.ops.elementwise import (
+    absolute,
+    astype,
+    exp,
+    not_equal,
+    power,
+    where,
+)
+from tinygrad_ai.ops.movement import (
+    broadcast_to_,
+    flip_,
+    pad,
+    reshape,
+    reshape_,
+    slice_,
+)
+from tinygrad_ai.ops.shapes import Axis, axes_of, count, kept_shape, one_axis, shifted
+
+
+def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
+    """A reduced ``g`` laid out again over the axes that were folded."""
+    return broadcast_to_(reshape_(g, shape=kept_shape(shape, axis)), shape=shape)
+
+
+def _wide(dtype: Any) -> Any:
+    """The dtype in which to accumulate: float32 for halves."""
+    return np.float32 if dtype == np.float16 else None
+
+
+def _shift(size: int, axis: tuple[int, ...], **rest: Any) -> dict[str, Any]:
+    return {"axis": shifted(axis), **rest}
+
+
+# -------------------------------------------------------------------------------- sum and mean
+
+sum_ = reduction(
+    "sum",
+    lambda xp, x, *, axis, keepdims: _sum(xp, x, axis, keepdims),
+    vjp=lambda g, in_shape, axis: spread(g, in_shape, axis),
+    jvp="linear",
+    batch=_shift,
+    lower=Fold(lambda xp, total, x: total + x, 0.0),
+    why="every term counts once, so each gets the whole gradient",
+)
+
+
+def _sum(xp: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    wide = _wide(x.dtype)
+    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
+    return total if wide is None else total.astype(x.dtype)
+
+
+def _mean(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    dtype = x.dtype if x.dtype.kind == "f" else np.float64
+    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=_wide(dtype) or dtype)
+    return (total / count(x.shape, axis)).astype(dtype)
+
+
+mean_ = reduction(
+    "mean",
+    _mean,
+    vjp=lambda g, in_shape, axis: spread(g / count(in_shape, axis), in_shape, axis),
+    jvp="linear",
+    batch=_shift,
+    lower=Fold(lambda xp, total, x: total + x, 0.0, lambda xp, total, n: total / n),
+    why="every term counts 1/n",
+)
+
+
+def _var(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
+    dtype = _wide(x.dtype) or (x.dtype if x.dtype.kind == "f" else np.float64)
+    wide = x.astype(dtype)
+    centred = wide - _mean(xp, wide, axis=axis, keepdims=True)
+    total = xp.sum(centred * centred, axis=axis, keepdims=keepdims)
+    result = total / max(count(x.shape, axis) - ddof, 0)
+    return result.astype(x.dtype) if x.dtype.kind == "f" else result
+
+
+def _centred(x: Any, axis: tuple[int, ...]) -> Any:
+    return x - mean_(x, axis=axis, keepdims=True)
+
+
+var_ = reduction(
+    "var",
+    _var,
+    vjp=lambda g, x, axis, ddof: (
+        2 * spread(g, x.shape, axis) * _centred(x, axis) / max(count(x.shape, axis) - ddof, 0)
+    ),
+    batch=_shift,
+    why="moving x moves the mean too, but deviations add up to 0, so 2·(x - mean)/(n - ddof) stays",
+)
+std_ = reduction(
+    "std",
+    lambda xp, x, **params: xp.sqrt(_var(xp, x, **params)),
+    vjp=lambda g, y, x, axis, ddof: _std_vjp(g, y, x, axis, ddof),
+    batch=_shift,
+    kinks=lambda x: x - mean_(x, axis=tuple(range(x.ndim)), keepdims=True),
+    why="√var, with the smallest subgradient 0 where all elements are equal",
+)
+
+
+def _std_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...], ddof: float) -> Any:
+    deviation = spread(y, x.shape, axis)
+    slope = _centred(x, axis) / where(deviation == 0, 1, deviation)
+    weight = max(count(x.shape, axis) - ddof, 0)
+    return where(deviation == 0, 0, spread(g, x.shape, axis) * slope / weight)
+
+
+# ------------------------------------------------------------------------- extremes and products
+
+
+def _extreme_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """The gradient shared evenly by the elements equal to the extreme (by NaNs, if it is NaN)."""
+    ties = (x == spread(y, x.shape, axis)) | not_equal(x, x)
+    shares = astype(ties, dtype=np.result_type(x.dtype, np.float32))  # halves cannot count so far
+    shares = shares / sum_(shares, axis=axis, keepdims=True)
+    return where(ties, spread(g, x.shape, axis) * shares, 0)
+
+
+amax_ = reduction(
+    "amax",
+    lambda xp, x, *, axis, keepdims: xp.max(x, axis=axis, keepdims=keepdims),
+    vjp=lambda g, y, x, axis: _extreme_vjp(g, y, x, axis),
+    batch=_shift,
+    lower=Fold(lambda xp, top, x: xp.maximum(top, x), -math.inf),
+    why="only the largest element counts; ties share evenly",
+)
+amin_ = reduction(
+    "amin",
+    lambda xp, x, *, axis, keepdims: xp.min(x, axis=axis, keepdims=keepdims),
+    vjp=lambda g, y, x, axis: _extreme_vjp(g, y, x, axis),
+    batch=_shift,
+    lower=Fold(lambda xp, low, x: xp.minimum(low, x), math.inf),
+    why="only the smallest element counts; ties share evenly",
+)
+
+
+def _along(axis: int, ndim: int, pair: tuple[int, int]) -> list[tuple[int, int]]:
+    return [pair if k == axis else (0, 0) for k in range(ndim)]
+
+
+def _before(x: Any, axis: int) -> Any:
+    """The product of all elements before each one along ``axis``."""
+    shorter = slice_(x, key=(slice(None),) * axis + (slice(0, -1),))
+    return cumprod_(pad(shorter, _along(axis, x.ndim, (1, 0)), constant_values=1), axis=axis)
+
+
+def _prod_vjp(g: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    (k,) = axis
+    after = flip_(_before(flip_(x, axis=axis), k), axis=axis)
+    return spread(g, x.shape, axis) * (_before(x, k) * after) if x.shape[k] else x
+
+
+prod_ = reduction(
+    "prod",
+    lambda xp, x, *, axis, keepdims: xp.prod(x, axis=axis, keepdims=keepdims),
+    vjp=lambda g, x, axis: _prod_vjp(g, x, axis),
+    batch=_shift,
+    lower=Fold(lambda xp, total, x: total * x, 1.0),
+    sample=lambda rng: (
+        (rng.standard_normal((2, 3)) * (rng.random((2, 3)) < 0.8),),
+        {"axis": (1,), "keepdims": False},
+    ),
+    why="each factor is weighted by the product of all the others, without dividing by it",
+)
+
+
+# ---------------------------------------------------------------------------------- running
+
+
+cumsum_ = linear(
+    "cumsum",
+    lambda xp, x, *, axis: xp.cumsum(x, axis=axis),
+    vjp=lambda g, axis: flip_(cumsum_(flip_(g, axis=(axis,)), axis=axis), axis=(axis,)),
+    batch=lambda size, axis: {"axis": axis + 1},
+    sample=lambda rng: ((rng.standard_normal((2, 3)),), {"axis": 1}),
+    why="an element stands in every later sum, so gradients are summed from the end",
+)
+
+
+def _cumprod_vjp(g: Any, x: Any, axis: int) -> Any:
+    """before_i · r_i with r_i = g_i + x_{i+1}·r_{i+1}, a recurrence solved by doubling.
+
+    Pairs (a, b) stand for r ↦ a·r + b; composing each with the one ``step`` places on doubles the
+    reach, so log₂ n rounds do, without a division: exact where factors are 0.
+    """
+    n = x.shape[axis]
+
+    def later(v: Any, step: int) -> Any:
+        tail = slice_(v, key=(slice(None),) * axis + (slice(step, None),))
+        return pad(tail, _along(axis, v.ndim, (0, step)))
+
+    a, b = later(x, 1) if n else x, g
+    step = 1
+    while step < n:
+        a, b = a * later(a, step), b + a * later(b, step)
+        step *= 2
+    return _before(x, axis) * b if n else g
+
+
+cumprod_ = opaque(
+    "cumprod",
+    lambda xp, x, *, axis: xp.cumprod(x, axis=axis),
+    vjp=_cumprod_vjp,
+    batch=lambda size, axis: {"axis": axis + 1},
+    sample=lambda rng: ((rng.standard_normal((2, 5)) * (rng.random((2, 5)) < 0.8),), {"axis": 1}),
+    why="an element is a factor of every later product",
+)
+
+# --------------------------------------------------------------------- logarithms and lengths
+
+
+def _floating(x: Any) -> Any:
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _logsumexp(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    x = _floating(x)
+    if not count(x.shape, axis):
+        return xp.full(xp.sum(x, axis=axis, keepdims=keepdims).shape, -math.inf, dtype=x.dtype)
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
+    total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True, dtype=_wide(x.dtype))
+    result = (xp.log(total) + top).astype(x.dtype)
+    return result if keepdims else xp.squeeze(result, axis=axis)
+
+
+def _softmax_of(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
+    top = spread(y, x.shape, axis)
+    return where(top == -math.inf, 0, exp(x - top))
+
+
+logsumexp_ = reduction(
+    "logsumexp",
+    _logsumexp,
+    vjp=lambda g, y, x, axis: spread(g, x.shape, axis) * _softmax_of(x, y, axis),
+    batch=_shift,
+    why="each element counts with its share of the sum of exponentials, its softmax",
+)
+
+
+def _norm(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    x = _floating(x)
+    if not count(x.shape, axis):
+        return xp.sum(x, axis=axis, keepdims=keepdims)
+    size = xp.abs(x)
+    top = xp.max(size, axis=axis, keepdims=True)
+    scale = xp.where((top == 0) | ~xp.isfinite(top), 1, top).astype(x.dtype)
+    scaled = size / scale
+    total = xp.sum(scaled * scaled, axis=axis, keepdims=True, dtype=_wide(x.dtype))
+    result = (xp.sqrt(total) * scale).astype(x.dtype)
+    return result if keepdims else xp.squeeze(result, axis=axis)
+
+
+def _norm_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    length = spread(y, x.shape, axis)
+    return where(length == 0, 0, spread(g, x.shape, axis) * (x / where(length == 0, 1, length)))
+
+
+norm_ = reduction(
+    "norm",
+    _norm,
+    vjp=lambda g, y, x, axis: _norm_vjp(g, y, x, axis),
+    batch=_shift,
+    why="a length grows along its own direction x/‖x‖; at 0 the smallest subgradient is 0",
+)
+
+# ------------------------------------------------------------------------ without gradients
+
+NO_SLOPE = "an answer that jumps: there is no slope to follow"
+all_ = reduction(
+    "all",
+    lambda xp, x, *, axis, keepdims: xp.all(x, axis=axis, keepdims=keepdims),
+    batch=_shift,
+    why=NO_SLOPE,
+)
+any_ = reduction(
+    "any",
+    lambda xp, x, *, axis, keepdims: xp.any(x, axis=axis, keepdims=keepdims),
+    batch=_shift,
+    why=NO_SLOPE,
+)
+argmax_ = opaque(
+    "argmax",
+    lambda xp, x, *, axis, keepdims: xp.argmax(x, axis=axis, keepdims=keepdims),
+    batch=lambda size, axis, keepdims: {"axis": axis + 1, "keepdims": keepdims},
+    why=NO_SLOPE,
+)
+argmin_ = opaque(
+    "argmin",
+    lambda xp, x, *, axis, keepdims: xp.argmin(x, axis=axis, keepdims=keepdims),
+    batch=lambda size, axis, keepdims: {"axis": axis + 1, "keepdims": keepdims},
+    why=NO_SLOPE,
+)
+
+# --------------------------------------------------------------------------- the public faces
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The sum over ``axis`` (an int, a tuple, or None for all); halves are summed in float32."""
+    return sum_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The arithmetic mean over ``axis``; NaN where there is nothing to average."""
+    return mean_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+def var(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    """The variance over ``axis``, divided by n - ``ddof``; NaN where that is not positive."""
+    return var_(x, axis=axes_of(axis, x.ndim), ddof=ddof, keepdims=keepdims)
+
+
+def std(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    """The standard deviation over ``axis``; its gradient at equal elements is 0."""
+    return std_(x, axis=axes_of(axis, x.ndim), ddof=ddof, keepdims=keepdims)
+
+
+def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The largest element over ``axis``, NaN if there is one; ties share the gradient evenly."""
+    return amax_(x, axis=_nonempty(x, axis, "amax"), keepdims=keepdims)
+
+
+def amin(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The smallest element over ``axis``, NaN if there is one; ties share the gradient evenly."""
+    return amin_(x, axis=_nonempty(x, axis, "amin"), keepdims=keepdims)
+
+
+def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The product over ``axis``; the gradient is exact where factors are 0."""
+    for k in reversed(axes_of(axis, x.ndim)):
+        x = prod_(x, axis=(k,), keepdims=keepdims)
+    return x
+
+
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log Σ exp over ``axis`` without overflow; -inf, with gradient 0, if all elements are."""
+    return logsumexp_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether all elements over ``axis`` are true (not 0)."""
+    return all_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether any element over ``axis`` is true (not 0)."""
+    return any_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The position of the first largest element along ``axis`` (of the flat array without)."""
+    return _arg(argmax_, x, axis, keepdims)
+
+
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The position of the first smallest element along ``axis`` (of the flat array without)."""
+    return _arg(argmin_, x, axis, keepdims)
+
+
+def _arg(record: Any, x: Any, axis: int | None, keepdims: bool) -> Any:
+    _nonempty(x, axis, record.name)
+    if axis is not None:
+        return record(x, axis=one_axis(axis, x.ndim), keepdims=keepdims)
+    found = record(reshape(x, -1), axis=0, keepdims=False)
+    return reshape(found, (1,) * x.ndim) if keepdims else found
+
+
+def _nonempty(x: Any, axis: Axis, name: str) -> tuple[int, ...]:
+    axes = axes_of(axis, x.ndim)
+    if not count(x.shape, axes) and math.prod(n for k, n in enumerate(x.shape) if k not in axes):
+        raise ShapeError(f"{name} of no elements: shape {x.shape}, axis {axis}")
+    return axes
+
+
+def cumsum(x: Any, axis: int | None = None) -> Any:
+    """Running sums along ``axis`` (of the flat array without)."""
+    if axis is None:
+        return cumsum_(reshape(x, -1), axis=0)
+    return cumsum_(x, axis=one_axis(axis, x.ndim))
+
+
+def cumprod(x: Any, axis: int | None = None) -> Any:
+    """Running products along ``axis`` (of the flat array without); exact gradients at zeros."""
+    if axis is None:
+        return cumprod_(reshape(x, -1), axis=0)
+    return cumprod_(x, axis=one_axis(axis, x.ndim))
+
+
+def norm(x: Any, ord: float | None = None, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The vector norm over ``axis`` (all elements without): 2 by default, or 1, 0, ±inf, p > 0.
+
+    The 2-norm is scaled first and does not overflow; its gradient at 0 is 0. Matrix norms are
+    ``linalg.matrix_norm``; other values of ``ord`` raise NotImplementedError.
+    """
+    if ord is None or ord == 2:
+        return norm_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+    if isinstance(ord, str):
+        raise NotImplementedError(f"norm: ord={ord!r} is a matrix norm; use linalg.matrix_norm")
+    if ord == math.inf:
+        return amax(absolute(x), axis, keepdims)
+    if ord == -math.inf:
+        return amin(absolute(x), axis, keepdims)
+    if ord == 0:
+        return sum(astype(x != 0, dtype=x.dtype), axis, keepdims)
+    if ord == 1:
+        return sum(absolute(x), axis, keepdims)
+    if ord < 0:
+        raise NotImplementedError(f"norm: ord={ord} is not supported; 0, 1, 2, p > 0 and ±inf are")
+    return power(sum(power(absolute(x), ord), axis, keepdims), 1 / ord)
+

@@ -1,0 +1,191 @@
+"""Random numbers that are the same for a seed on every backend.
+
+The bits come from Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+2011), a counter-based generator: the state is a seed and a counter, and every draw starts at a
+whole block of four words. Integers and uniform numbers are fixed functions of the bits; normal
+ones use the Box-Muller transform in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.backend import backend_for
+from tinygrad_ai.dtypes import DEFAULT_FLOAT, check
+from tinygrad_ai.errors import DTypeError, ValueRangeError
+from tinygrad_ai.ops.shapes import shape_tuple
+from tinygrad_ai.tensor import Tensor
+
+
+class Generator:
+    """A stream of random numbers: a seed and how many blocks have been drawn."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> None:
+        """Start the stream of ``seed`` (an integer of at least 0) from its beginning."""
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueRangeError(f"a seed must be an integer of at least 0, not {seed!r}")
+        self.seed = int(seed)
+        self.blocks = 0
+        self._philox = np.random.Philox(key=self.seed % 2**128)
+
+    def words(self, n: int) -> np.ndarray[Any, Any]:
+        """The next ``n`` random 64-bit words."""
+        blocks = -(-n // 4)
+        self.blocks += blocks
+        return self._philox.random_raw(4 * blocks)[:n]
+
+    def halves(self, n: int) -> np.ndarray[Any, Any]:
+        """The next ``n`` random 32-bit words: the halves of 64-bit words, low half first."""
+        return self.words(-(-n // 2)).astype("<u8", copy=False).view("<u4")[:n]
+
+    def uniform(self, n: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """``n`` multiples of 2^-24 (float64: 2^-53; float16: 2^-11) in [0, 1)."""
+        if dtype == np.float64:
+            return (self.words(n) >> np.uint64(11)) * 2.0**-53
+        if dtype == np.float16:
+            return ((self.halves(n) >> np.uint32(21)) * np.float32(2.0**-11)).astype(np.float16)
+        return (self.halves(n) >> np.uint32(8)) * np.float32(2.0**-24)
+
+    def normal(self, n: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """``n`` standard normal numbers: √(-2 log u₁)·(cos, sin)(2πu₂), u₁ in (0, 1]."""
+        u = self.uniform(2 * -(-n // 2), np.float64).reshape(2, -1)
+        radius = np.sqrt(-2 * np.log(1 - u[0]))
+        angle = 2 * math.pi * u[1]
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n].astype(dtype)
+
+    def integers(self, low: int, high: int, n: int) -> np.ndarray[Any, Any]:
+        """``n`` integers in [low, high): the high part of word times range (bias < 2^-32)."""
+        span = high - low
+        if span <= 2**32:
+            scaled = (self.words(n) >> np.uint64(32)) * np.uint64(span) >> np.uint64(32)
+        else:
+            scaled = self.words(n) % np.uint64(span)
+        return scaled.astype(np.int64) + low
+
+    def permutation(self, n: int) -> np.ndarray[Any, Any]:
+        """The numbers 0 … n-1 in random order: the order that sorts random words."""
+        return np.argsort(self.words(n), kind="stable")
+
+    def state_dict(self) -> dict[str, int]:
+        """Seed and position, from which the stream goes on exactly."""
+        return {"seed": self.seed, "blocks": self.blocks}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from where ``state_dict`` was taken."""
+        self.manual_seed(int(state["seed"]))
+        self.blocks = int(state["blocks"])
+        self._philox.advance(self.blocks)
+
+
+_default = Generator()
+
+
+def generator() -> Generator:
+    """The generator from which the functions of this module draw."""
+    return _default
+
+
+def manual_seed(seed: int) -> None:
+    """Start the default generator's stream of ``seed`` from its beginning."""
+    _default.manual_seed(seed)
+
+
+def _tensor(
+    values: np.ndarray[Any, Any], shape: tuple[int, ...], device: str, requires_grad: bool = False
+) -> Tensor:
+    tensor = Tensor.box(backend_for(device).asarray(values.reshape(shape)))
+    if requires_grad:
+        tensor.requires_grad = True
+    return tensor
+
+
+def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    return shape_tuple(shape[0] if len(shape) == 1 else shape)
+
+
+def _float(dtype: Any) -> np.dtype[Any]:
+    found = check(DEFAULT_FLOAT if dtype is None else dtype)
+    if found.kind != "f":
+        raise DTypeError(f"random real numbers need a floating-point dtype, not {found}")
+    return found
+
+
+def rand(
+    *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
+    """Uniform numbers in [0, 1) of the given shape: ``rand(2, 3)`` or ``rand((2, 3))``."""
+    return uniform(0.0, 1.0, _shape(shape), dtype, device, requires_grad)
+
+
+def randn(
+    *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
+    """Standard normal numbers of the given shape: ``randn(2, 3)`` or ``randn((2, 3))``."""
+    return normal(0.0, 1.0, _shape(shape), dtype, device, requires_grad)
+
+
+def uniform(
+    low: float = 0.0,
+    high: float = 1.0,
+    size: Any = (),
+    dtype: Any = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform numbers in [low, high) of shape ``size``."""
+    shape, kind = shape_tuple(size), _float(dtype)
+    values = _default.uniform(math.prod(shape), kind)
+    if (low, high) != (0.0, 1.0):
+        values = (values * kind.type(high - low) + kind.type(low)).astype(kind)
+    return _tensor(values, shape, device, requires_grad)
+
+
+def normal(
+    loc: float = 0.0,
+    scale: float = 1.0,
+    size: Any = (),
+    dtype: Any = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal numbers with mean ``loc`` and standard deviation ``scale`` of shape ``size``."""
+    if scale < 0:
+        raise ValueRangeError(f"normal: scale must not be negative, got {scale}")
+    shape, kind = shape_tuple(size), _float(dtype)
+    values = _default.normal(math.prod(shape), np.float64) * scale + loc
+    return _tensor(values.astype(kind), shape, device, requires_grad)
+
+
+def randint(
+    low: int, high: int | None = None, size: Any = (), dtype: Any = np.int64, device: str = "cpu"
+) -> Tensor:
+    """Integers in [low, high), or [0, low) without ``high``, of shape ``size``."""
+    low, high = (0, low) if high is None else (low, high)
+    if high <= low:
+        raise ValueRangeError(f"randint: the range [{low}, {high}) is empty")
+    shape = shape_tuple(size)
+    return _tensor(
+        _default.integers(low, high, math.prod(shape)).astype(check(dtype)), shape, device
+    )
+
+
+def bernoulli(p: float, size: Any = (), dtype: Any = None, device: str = "cpu") -> Tensor:
+    """1 with probability ``p``, else 0, of shape ``size``; p is rounded to a multiple of 2^-32."""
+    if not 0 <= p <= 1:
+        raise ValueRangeError(f"bernoulli: p must lie in [0, 1], got {p}")
+    shape = shape_tuple(size)
+    hits = _default.halves(math.prod(shape)) < np.uint64(round(p * 2**32))
+    return _tensor(hits.astype(check(DEFAULT_FLOAT if dtype is None else dtype)), shape, device)
+
+
+def permutation(n: Any, device: str = "cpu") -> Tensor:
+    """The integers 0 … n-1 in random order; a tensor is returned with its rows reordered."""
+    if isinstance(n, Tensor):
+        return n[_tensor(_default.permutation(len(n)), (len(n),), n.device)]
+    return _tensor(_default.permutation(int(n)), (int(n),), device)

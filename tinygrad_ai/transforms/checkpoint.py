@@ -1,0 +1,75 @@
+"""checkpoint: forget what a function saved for backward, and compute it again when it is needed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from tinygrad_ai import random
+from tinygrad_ai.autodiff import enable_grad, mode
+from tinygrad_ai.errors import GraphError
+
+
+class _Region:
+    """One call of a checkpointed function: what is needed to run it again."""
+
+    def __init__(self, f: Callable[..., Any], args: Any, keywords: Any) -> None:
+        self.call = functools.partial(f, *args, **keywords)
+        self.state = random.generator().state_dict()
+        self.count = 0
+        self.again: dict[int, Any] = {}
+
+    def forget(self, saved: Any) -> Callable[[], Any]:
+        """Stand in for what node number ``count`` of the region saved."""
+        fetch = functools.partial(self.fetch, self.count)
+        self.count += 1
+        return fetch
+
+    def fetch(self, k: int) -> Any:
+        """What node ``k`` saved, from a second run of the region."""
+        if k not in self.again:
+            self._run_again()
+        return self.again.pop(k)
+
+    def _run_again(self) -> None:
+        collected: list[Any] = []
+        generator = random.generator()
+        present, keep = generator.state_dict(), mode.keep
+        generator.load_state_dict(self.state)
+        mode.keep = lambda saved: collected.append(saved) or saved
+        try:
+            with enable_grad():
+                self.call()
+        finally:
+            mode.keep = keep
+            generator.load_state_dict(present)
+        if len(collected) != self.count:
+            raise GraphError(
+                f"checkpoint: the second run recorded {len(collected)} operations, the first "
+                f"{self.count}",
+                "   help: the function must do the same when it is called again",
+            )
+        self.again = dict(enumerate(collected))
+
+
+def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f`` with its intermediate values dropped and computed again in backward.
+
+    Trades a second forward pass for memory. Random numbers are drawn again as they were. ``f``
+    must do the same when it is called again (raises GraphError if it visibly does not); tensors it
+    closes over get their gradients as usual.
+    """
+
+    @functools.wraps(f)
+    def forgetful(*args: Any, **keywords: Any) -> Any:
+        if not mode.grad:
+            return f(*args, **keywords)
+        region = _Region(f, args, keywords)
+        keep, mode.keep = mode.keep, region.forget
+        try:
+            return f(*args, **keywords)
+        finally:
+            mode.keep = keep
+
+    return forgetful
