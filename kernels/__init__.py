@@ -9,7 +9,8 @@ C_NAMES = {
     "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip
 #: Functions that are called by that name on the CPU lane by lane, and in CUDA C.
-C_FUNCTIONS = frozenset(
-    "pow asin acos atan atan2 asinh acosh atanh sinh cosh sin cos tan exp2 log2 log10 cbrt "
-    "hypot erf erfc fmod exp expm1 log log1p tanh".split()
-)
+C_FUNCTIONS = {
+    "pow", "asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh", "sinh", "cosh", "sin", "cos",
+    "tan", "exp2", "log2", "log10", "cbrt", "hypot", "erf", "erfc", "fmod", "exp", "expm1", "log",
+    "log1p", "tanh",
+}  # fmt: skip

@@ -64,7 +64,7 @@ def _call(f: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, list[Any]]
 def _pullback(f: Callable[..., Any], weights: list[np.ndarray]) -> Callable[..., Any]:
     def paired(v: Any, *inputs: Any) -> Any:
         nodes = [x.node if isinstance(x, Tensor) else None for x in inputs]
-        found = pull_back({f(*inputs).node: v}, [n for n in nodes if n], lift=True)
+        found = pull_back({f(*inputs).node: v}, [n for n in nodes if n], lift=True, retain=True)
         return sum(
             ((found[n] * w).sum() for n, w in zip(nodes, weights, strict=True) if n in found),
             Tensor(0.0, dtype=np.float64),
@@ -97,7 +97,7 @@ def _first_order(
                 lambda a, k=k: paired([*inputs[:k], a, *inputs[k + 1 :]]), x, direction
             )
             actual = float(np.sum(g * direction))
-            scale = max(abs(expected), float(np.sum(np.abs(g * direction))))
+            scale = max(abs(expected), float(np.linalg.norm(g * direction)))
             assert abs(actual - expected) <= rtol * scale + atol * largest + 1e-10, (
                 f"input {k} along {_where(direction)}: gradient {actual!r}, "
                 f"central difference {expected!r}"

@@ -30,12 +30,12 @@ from tinygrad_ai.ops.linalg import (
 )
 from tinygrad_ai.tensor import Tensor
 
-RECORDS = [
-    record
+RECORDS = {
+    record.name: record
     for module in (products, linalg, einsum_module)
     for record in vars(module).values()
     if isinstance(record, Primitive) and record.sample and record.differentiable
-]
+}.values()
 
 
 def normal(*shape, seed=0):
@@ -48,16 +48,14 @@ def close(actual, expected, rtol=1e-12):
     np.testing.assert_allclose(array, expected, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("record", {r.name: r for r in RECORDS}.values(), ids=lambda r: r.name)
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.name)
 def test_records_at_their_samples(record):
     inputs, params = record.sample(np.random.default_rng(1))
     check(lambda *xs: record(*xs, **params), *inputs, order=2)
 
 
-@pytest.mark.parametrize("record", {r.name: r for r in RECORDS}.values(), ids=lambda r: r.name)
+@pytest.mark.parametrize("record", [r for r in RECORDS if r.jvp], ids=lambda r: r.name)
 def test_jvp_is_the_transpose_of_the_vjp(record):
-    if record.jvp is None:
-        pytest.skip("the kind gives it")
     rng = np.random.default_rng(2)
     (x,), params = record.sample(rng)
     y = record(x, **params)
@@ -369,9 +367,9 @@ def test_halves_in_factorisations():
 def test_factorisation_errors():
     with pytest.raises(ValueRangeError, match=r"inv: .*\(2, 2\) is singular"):
         inv(Tensor(np.ones((2, 2))))
-    with pytest.raises(ValueError, match="solve: .* is singular"):
+    with pytest.raises(ValueError, match=r"solve: .* is singular"):
         solve(Tensor(np.zeros((2, 2))), Tensor(np.ones(2)))
-    with pytest.raises(ValueError, match="cholesky: .* is not positive definite"):
+    with pytest.raises(ValueError, match=r"cholesky: .* is not positive definite"):
         cholesky(Tensor(-np.eye(2)))
     for f in (inv, det, slogdet, cholesky):
         with pytest.raises(ShapeError, match=r"needs square matrices .* \(2, 3\)"):

@@ -6,6 +6,7 @@ Every class is also one of Python's own kinds, so ``except ValueError`` keeps wo
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 
@@ -80,3 +81,15 @@ def user_name(value: object) -> str | None:
             if same and not name.startswith("_"):
                 return name
     return None
+
+
+def warn_user(message: str) -> None:
+    """A UserWarning at the user's own line; Python's filters show it once for each line."""
+    frame = user_frame()
+    if frame is None:
+        warnings.warn(message, stacklevel=2)
+        return
+    registry = frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(
+        message, UserWarning, frame.f_code.co_filename, frame.f_lineno, registry=registry
+    )

@@ -49,8 +49,8 @@ class Generator:
         if dtype == np.float64:
             return (self.words(n) >> np.uint64(11)) * 2.0**-53
         if dtype == np.float16:
-            return ((self.halves(n) >> np.uint32(21)) * np.float32(2.0**-11)).astype(np.float16)
-        return (self.halves(n) >> np.uint32(8)) * np.float32(2.0**-24)
+            return (self.halves(n) >> np.uint32(21)).astype(np.float16) * np.float16(2.0**-11)
+        return (self.halves(n) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
     def normal(self, n: int, dtype: Any) -> np.ndarray[Any, Any]:
         """``n`` standard normal numbers: √(-2 log u₁)·(cos, sin)(2πu₂), u₁ in (0, 1]."""

@@ -107,7 +107,7 @@ class Simd:
         memory = self._memory(dtype)
         vector = ir.VectorType(memory, self.lanes)
         addresses = self.builder.gep(base, [offsets], source_etype=memory)
-        addresses.type = ir.VectorType(POINTER, self.lanes)
+        addresses.type = ir.VectorType(POINTER, self.lanes)  # llvmlite takes it for one address
         align = ir.Constant(ir.IntType(32), _size(memory))
         mask = self.mask(self.lanes if active is None else active)
         zero = self.constant(memory, 0)

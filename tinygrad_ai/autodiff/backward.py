@@ -16,7 +16,6 @@ from tinygrad_ai.autodiff.graph import (
     Value,
     enable_grad,
     leading_to,
-    mode,
     newest_first,
     no_grad,
 )
@@ -51,13 +50,15 @@ def pull_back(
     targets: Iterable[Node] | None = None,
     *,
     lift: bool = False,
+    record: bool | None = None,
     retain: bool = False,
     observe: Observer | None = None,
 ) -> dict[Node, Any]:
     """Walk from ``roots`` (node -> cotangent) and return the cotangents of the targets.
 
-    Without targets these are all the leaves. With ``lift`` the rules run on values, so that the
-    walk itself is recorded; ``retain`` keeps what the nodes saved.
+    Without targets these are all the leaves. With ``lift`` the rules run on values instead of raw
+    arrays and, unless ``record`` says otherwise, the walk itself is recorded; ``retain`` keeps
+    what the nodes saved.
     """
     order = newest_first(roots)
     wanted = None if targets is None else leading_to(order, targets)
@@ -65,7 +66,7 @@ def pull_back(
     pending = dict(roots)
     fresh: set[Node] = set()  # whose pending cotangent shares its memory with nothing
     result: dict[Node, Any] = {}
-    with enable_grad() if lift else no_grad():
+    with enable_grad() if (lift if record is None else record) else no_grad():
         for node in order:
             g = pending.pop(node, None)
             if g is None:
@@ -74,7 +75,7 @@ def pull_back(
                 g = _hooked(hook, g, lift)
                 fresh.discard(node)
             if node in ends or (targets is None and node.primitive is None):
-                result[node] = g if node in fresh else _copy(g)
+                result[node] = _own(g, node in fresh)
             for i, edge in enumerate(node.edges):
                 if edge is None or (wanted is not None and edge not in wanted):
                     continue
@@ -106,7 +107,7 @@ def contribution(node: Node, i: int, g: Any, lift: bool = False) -> Any:
         c = unbroadcast(c, edge.shape)
     if c.dtype != edge.dtype:
         c = c.astype(edge.dtype)
-    if mode.line is not None:
+    if node.line is not None:
         _check_finite(node, i, c)
     return c
 
@@ -144,10 +145,13 @@ def _owns(c: Any) -> bool:
     return getattr(_array(c), "base", c) is None
 
 
-def _copy(g: Any) -> Any:
+def _own(g: Any, fresh: bool) -> Any:
+    """``g`` as an array that shares its memory with nothing."""
     if isinstance(g, Value):
-        return g.box(g.array.copy(), g.node)
-    return g.copy()
+        return g if fresh else g.box(g.array.copy(), g.node)
+    if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
+        return np.asarray(g)
+    return g if fresh else g.copy()
 
 
 def _has_nan(c: Any) -> bool:

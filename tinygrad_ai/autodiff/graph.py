@@ -15,6 +15,8 @@ from contextlib import ContextDecorator
 from itertools import count
 from typing import Any, ClassVar
 
+import numpy as np
+
 from tinygrad_ai.dtypes import is_float
 from tinygrad_ai.errors import DTypeError, GraphError
 
@@ -24,8 +26,7 @@ class _Mode(threading.local):
 
     grad = True  #: record nodes
     interpreter: Callable[..., Any] | None = None  #: evaluates primitives instead of the backend
-    keep: Callable[..., Any] | None = None  #: decides how residuals are kept (checkpoint)
-    line: Callable[[], str] | None = None  #: gives each node the user's line (detect_anomaly)
+    on_record: Callable[[Node], None] | None = None  #: sees each node as it is made
 
 
 mode = _Mode()
@@ -107,7 +108,8 @@ class Value:
     def box(cls, array: Any, node: Node | None = None, version: list[int] | None = None) -> Any:
         """A result around ``array``, without a copy."""
         value = object.__new__(cls.result_type)
-        value.array = array
+        # NumPy makes scalars of 0-d results
+        value.array = np.asarray(array) if isinstance(array, np.generic) else array
         value.node = node
         value.version = [0] if version is None else version
         value.grad = None

@@ -11,12 +11,11 @@ import numpy as np
 
 from tinygrad_ai.autodiff.failure import describe
 from tinygrad_ai.autodiff.graph import Node, Value, mode
-from tinygrad_ai.backend import NUMPY, namespaces
+from tinygrad_ai.backend import NUMPY, SILENT, error_state, namespaces
 
 REAL = (-np.inf, np.inf)
 POSITIVE = (0.0, np.inf)
 KINDS = ("elementwise", "linear", "reduction", "movement", "contraction", "opaque")
-_quiet = np.errstate(all="ignore")
 
 
 class Rule:
@@ -107,8 +106,8 @@ class Primitive:
         rules = (vjp,) if callable(vjp) else (vjp or ())
         self.rules = tuple(rule and Rule(rule, self.inputs) for rule in rules)
         self.differentiable = any(self.rules)
+        self._sloped = -1 if self.variadic else sum(bool(r) << k for k, r in enumerate(self.rules))
         self._keep: dict[int, tuple[int, ...]] = {}
-        self._quiet_forward = _quiet(forward)
         self.__doc__ = f"{name}({', '.join(self.inputs) or '*inputs'}): {why}."
         self.__signature__ = inspect.Signature(
             [p.replace(kind=p.POSITIONAL_ONLY) if p.name in self.inputs else p for p in parameters]
@@ -142,13 +141,13 @@ class Primitive:
             out = mode.interpreter(self, args, arrays, params)
         if result_type is None:
             return out
-        if type(out) is not np.ndarray and isinstance(out, np.generic | float | int):
-            out = np.asarray(out)  # NumPy makes scalars of 0-d results
         value = result_type.box(out)
-        if self.kind == "movement" and getattr(out, "base", None) is not None:
+        array = value.array
+        if self.kind == "movement" and getattr(array, "base", None) is not None:
             value.version = args[0].version
-        if tracked and mode.grad and self.differentiable and out.dtype.kind == "f":
-            value.node = self._record(args, arrays, params, value, tracked)
+        tracked &= self._sloped
+        if tracked and mode.grad and self.rules and array.dtype.kind == "f":
+            value.node = self._record(args, params, value, tracked)
         return value
 
     def evaluate(self, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -159,39 +158,35 @@ class Primitive:
             if found is not None:
                 xp = found
                 break
+        before = error_state.set(SILENT)
         try:
-            return self._quiet_forward(xp, *arrays, **params)
+            return self.forward(xp, *arrays, **params)
         except Exception as error:
             described = describe(self, arrays, params, error)
             if described is error:
                 raise
             raise described from error
+        finally:
+            error_state.reset(before)
 
     def _record(
-        self, args: Sequence[Any], arrays: list[Any], params: dict, value: Value, tracked: int
-    ) -> Node | None:
-        edges = tuple(
-            arg.node if tracked >> k & 1 and self.rule(k) else None for k, arg in enumerate(args)
-        )
+        self, args: Sequence[Any], params: dict[str, Any], value: Value, tracked: int
+    ) -> Node:
+        edges = tuple([arg.node if tracked >> k & 1 else None for k, arg in enumerate(args)])
         keep = self._keep.get(tracked)
         if keep is None or self.variadic:
             keep = self._keep[tracked] = self._reads(edges)
-        if not any(edges):
-            return None
-        saved: Any = {}
+        saved: dict[int, tuple[Any, Any, int]] = {}
         for k in keep:
-            if k < 0:
-                saved[k] = (value.array, value.version, value.version[0])
-            elif isinstance(args[k], Value):
-                cell = args[k].version
-                saved[k] = (arrays[k], cell, cell[0])
+            source = value if k < 0 else args[k]
+            if isinstance(source, Value):
+                cell = source.version
+                saved[k] = (source.array, cell, cell[0])
             else:
-                saved[k] = (arrays[k], None, 0)
-        if mode.keep is not None:
-            saved = mode.keep(saved)
+                saved[k] = (source, None, 0)
         node = Node(self, edges, params, saved, value.array.shape, value.array.dtype)
-        if mode.line is not None:
-            node.line = mode.line()
+        if mode.on_record is not None:
+            mode.on_record(node)
         return node
 
     def _reads(self, edges: Sequence[Node | None]) -> tuple[int, ...]:

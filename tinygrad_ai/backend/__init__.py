@@ -12,15 +12,17 @@ from tinygrad_ai.backend.base import (
     namespaces,
     register_backend,
 )
-from tinygrad_ai.backend.numpy import NUMPY
+from tinygrad_ai.backend.numpy import NUMPY, SILENT, error_state
 
 __all__ = [
     "NUMPY",
+    "SILENT",
     "Backend",
     "Namespace",
     "backend_for",
     "backend_of",
     "backends",
+    "error_state",
     "namespaces",
     "register_backend",
 ]

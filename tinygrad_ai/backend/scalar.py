@@ -23,6 +23,11 @@ INT = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
 
 
+def _operator(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The method of an operator, and the one for the operand on its right."""
+    return lambda *args: apply(ufunc, *args), lambda b, a: apply(ufunc, a, b)
+
+
 class Expr:
     """An immutable node: ``op`` on ``args``, with ``dtype``; made once for equal contents.
 
@@ -49,6 +54,21 @@ class Expr:
         return found
 
     __hash__ = object.__hash__
+    __add__, __radd__ = _operator(np.add)
+    __sub__, __rsub__ = _operator(np.subtract)
+    __mul__, __rmul__ = _operator(np.multiply)
+    __truediv__, __rtruediv__ = _operator(np.divide)
+    __floordiv__, __rfloordiv__ = _operator(np.floor_divide)
+    __mod__, __rmod__ = _operator(np.remainder)
+    __pow__, __rpow__ = _operator(np.power)
+    __and__, __rand__ = _operator(np.bitwise_and)
+    __or__, __ror__ = _operator(np.bitwise_or)
+    __xor__, __rxor__ = _operator(np.bitwise_xor)
+    __eq__, __ne__ = _operator(np.equal)[0], _operator(np.not_equal)[0]
+    __lt__, __gt__ = _operator(np.less)[0], _operator(np.greater)[0]
+    __le__, __ge__ = _operator(np.less_equal)[0], _operator(np.greater_equal)[0]
+    __neg__, __pos__ = _operator(np.negative)[0], _operator(np.positive)[0]
+    __abs__, __invert__ = _operator(np.absolute)[0], _operator(np.invert)[0]
 
     def __bool__(self) -> bool:
         raise GraphError(
@@ -57,19 +77,11 @@ class Expr:
         )
 
     def __repr__(self) -> str:
-        return "\n".join(
-            f"v{k} = {line}" for k, line in enumerate(_listing(order([self])))
-        )
+        return "\n".join(f"v{k} = {line}" for k, line in enumerate(_listing(order([self]))))
 
     def astype(self, dtype: Any) -> Expr:
         """The value in another dtype."""
         return cast(self, np.dtype(dtype))
-
-    def __getitem__(self, key: tuple[()]) -> Expr:
-        """Only ``x[()]``, which is the element."""
-        if key != ():
-            raise GraphError("a scalar expression has no axes to index")
-        return self
 
 
 _made: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
@@ -106,12 +118,10 @@ def const(value: Any, dtype: Any) -> Expr:
 
 def cast(value: Any, dtype: np.dtype[Any]) -> Expr:
     """An expression, Python number or NumPy scalar as an expression of ``dtype``."""
-    if not isinstance(value, Expr):
-        if not isinstance(value, bool | int | float | np.generic):
-            raise DTypeError(f"{type(value).__name__} cannot be part of a scalar expression")
-        return const(value, dtype)
-    if value.dtype == dtype:
+    if _kind(value) == dtype and isinstance(value, Expr):
         return value
+    if not isinstance(value, Expr):
+        return const(value, dtype)
     return const(value.attr, dtype) if value.op == "const" else Expr("astype", (value,), dtype)
 
 
@@ -124,14 +134,18 @@ def _kind(value: Any) -> Any:
     """What promotion sees: a dtype, or the type of a weak Python number."""
     if isinstance(value, Expr | np.generic):
         return value.dtype
+    if not isinstance(value, bool | int | float):
+        raise DTypeError(f"{type(value).__name__} cannot be part of a scalar expression")
     return BOOL if isinstance(value, bool) else type(value)
 
 
 def apply(ufunc: np.ufunc, *args: Any) -> Expr:
     """``ufunc`` on expressions and numbers, with NumPy's promotion."""
     *wanted, result = _resolve(ufunc, tuple(map(_kind, args)))
-    operands = [cast(a, dtype) for a, dtype in zip(args, wanted, strict=True)]
     name = ufunc.__name__
+    if name.startswith("logical_"):
+        wanted = [BOOL] * len(args)
+    operands = [cast(a, dtype) for a, dtype in zip(args, wanted, strict=True)]
     if wanted[0] == BOOL:
         name = BOOLEAN.get(name, name)
     expand = EXPANSIONS.get(name)
@@ -166,26 +180,6 @@ xp: Any = Namespace(
     asarray=lambda value, dtype: cast(value, np.dtype(dtype)),
 )
 
-OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power",
-    "floordiv": "floor_divide", "mod": "remainder", "and": "bitwise_and", "or": "bitwise_or",
-    "xor": "bitwise_xor", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
-    "gt": "greater", "ge": "greater_equal", "neg": "negative", "pos": "positive",
-    "abs": "absolute", "invert": "invert",
-}  # fmt: skip
-
-
-def _operator(ufunc: np.ufunc, flip: bool) -> Callable[..., Expr]:
-    def method(*args: Any) -> Expr:
-        return apply(ufunc, *(args[::-1] if flip else args))
-
-    return method
-
-
-for _name, _ufunc in OPERATORS.items():
-    setattr(Expr, f"__{_name}__", _operator(getattr(np, _ufunc), False))
-    setattr(Expr, f"__r{_name}__", _operator(getattr(np, _ufunc), True))
-
 #: What arithmetic and logic mean for booleans (other operands of logic are converted to them).
 BOOLEAN = {
     "add": "bitwise_or", "maximum": "bitwise_or", "logical_or": "bitwise_or",
@@ -194,10 +188,15 @@ BOOLEAN = {
 }  # fmt: skip
 
 
+def _divisor(b: Expr) -> Expr:
+    """``b``, or 1 where C's integer division traps: at 0, and at -1 for the smallest integer."""
+    return where((b == 0) | (b == -1), 1, b)
+
+
 def _remainder(a: Any, b: Any) -> Expr:
     """The remainder with the sign of ``b``: C's, moved by ``b`` where the signs differ."""
     if a.dtype.kind == "i":
-        b = where(b == 0, 1, b)
+        b = _divisor(b)
     m = xp.fmod(a, b)
     moved = where((m != 0) & ((m < 0) ^ (b < 0)), m + b, m)
     return moved if a.dtype.kind == "i" else where(m == 0, xp.copysign(0, b), moved)
@@ -205,13 +204,13 @@ def _remainder(a: Any, b: Any) -> Expr:
 
 def _floor_divide(a: Any, b: Any) -> Expr:
     """⌊a/b⌋ from the exact remainder, as NumPy has it; integers over 0 give 0."""
-    if a.dtype.kind == "i":
-        # C's division traps on 0 and on the smallest integer over -1
-        exact = Expr("quotient", (a - _remainder(a, b), where((b == 0) | (b == -1), 1, b)), a.dtype)
-        return where(b == 0, 0, where(b == -1, -a, exact))
-    m = xp.fmod(a, b)
-    d = (a - m) / b
+    whole_numbers = a.dtype.kind == "i"
+    divisor = _divisor(b) if whole_numbers else b
+    m = xp.fmod(a, divisor)
+    d = Expr("quotient", (a, divisor), a.dtype) if whole_numbers else (a - m) / b
     d = where((m != 0) & ((m < 0) ^ (b < 0)), d - 1, d)
+    if whole_numbers:
+        return where(b == 0, 0, where(b == -1, -a, d))
     whole = xp.floor(d)
     whole = where(d - whole > 0.5, whole + 1, whole)
     return where(b == 0, a / b, where(d == 0, xp.copysign(0, a / b), whole))

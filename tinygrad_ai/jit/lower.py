@@ -8,7 +8,7 @@ and one scalar expression for each result, whose leaves are constants, loop ``in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -110,7 +110,8 @@ def elementwise_nest(function: Callable[..., Any], inputs: Sequence[Any]) -> Nes
     arrays = [a for a in inputs if isinstance(a, Aval)]
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     sizes, steps = _merge(shape, [_strides(a.shape, len(shape)) for a in arrays])
-    loads = iter([_load(k, a, _offset(steps[k])) for k, a in enumerate(arrays)])
+    loops = [index(k) for k in range(len(sizes))]
+    loads = iter([_load(k, a, _dot(loops, steps[k])) for k, a in enumerate(arrays)])
     found = function(*(next(loads) if isinstance(a, Aval) else a for a in inputs))
     results = tuple(
         r if isinstance(r, Expr) else cast(r, np.asarray(r).dtype)
@@ -146,13 +147,11 @@ def _merge(
     return tuple(n for n, _ in merged), [list(s) for s in zip(*(s for _, s in merged), strict=True)]
 
 
-def _offset(strides: Sequence[int], first: int = 0) -> Expr:
-    """Σ index·stride over loops from ``first`` on."""
-    return _sum(index(first + k) * s for k, s in enumerate(strides) if s)
-
-
-def _sum(terms: Iterator[Expr]) -> Expr:
-    return reduce(lambda a, b: a + b, terms, const(0, INT))
+def _dot(indices: Sequence[Any], strides: Sequence[int]) -> Expr:
+    """Σ index·stride, without the terms that are 0."""
+    pairs = zip(indices, strides, strict=True)
+    terms = [cast(i if s == 1 else i * s, INT) for i, s in pairs if s]
+    return reduce(lambda a, b: a + b, terms) if terms else const(0, INT)
 
 
 def _reduction(fold: Fold, aval: Aval, output: Aval, axes: tuple[int, ...]) -> Nest:
@@ -161,7 +160,8 @@ def _reduction(fold: Fold, aval: Aval, output: Aval, axes: tuple[int, ...]) -> N
     for axes_of in ([k for k in range(len(aval.shape)) if k not in axes], axes):
         parts.append(_merge([aval.shape[k] for k in axes_of], [[steps[k] for k in axes_of]]))
     (sizes, (kept,)), (folds, (folded,)) = parts
-    element = _load(0, aval, _offset(kept) + _offset(folded, len(sizes)))
+    loops = [index(k) for k in range(len(sizes + folds))]
+    element = _load(0, aval, _dot(loops, kept + folded))
     return Nest((aval,), (output,), sizes, (cast(element, output.dtype),), folds, fold)
 
 
@@ -184,14 +184,12 @@ def _contraction(
             extent[letter] = n if extent[letter] == 1 else extent[letter]
     factors = []
     for k, (walk, aval) in enumerate(zip(walks, inputs, strict=True)):
-        pairs = zip(walk, _strides(aval.shape, len(walk)), strict=True)
-        offset = _sum(index(loops.index(letter)) * step for letter, step in pairs if step)
+        at = [index(loops.index(name)) for name in walk]
+        offset = _dot(at, _strides(aval.shape, len(walk)))
         factors.append(cast(_load(k, aval, offset), output.dtype))
     sizes = tuple(extent[c] for c in loops)
     product = reduce(lambda a, b: a * b, factors)
-    return Nest(
-        tuple(inputs), (output,), sizes[: len(kept)], (product,), sizes[len(kept) :], SUM
-    )
+    return Nest(tuple(inputs), (output,), sizes[: len(kept)], (product,), sizes[len(kept) :], SUM)
 
 
 def identity_of(fold: Fold, dtype: np.dtype[Any]) -> float:
@@ -213,7 +211,7 @@ class Operand:
         self.shape, self.ndim = aval.shape, len(aval.shape)
 
     def __getitem__(self, at: Sequence[Any]) -> Expr:
-        offset = _sum(i * s for i, s in zip(at, _strides(self.shape, self.ndim), strict=True) if s)
+        offset = _dot(at, _strides(self.shape, self.ndim))
         return cast(_load(self.number, self.aval, offset), INT)
 
 
@@ -230,9 +228,7 @@ def _movement(rule: IndexMap, inputs: Sequence[Aval], output: Aval, params: dict
             i = where(i < 0, i + n, i)
             guards.append(((i >= 0) & (i < n), missing))
         source.append(i)
-    offset = _sum(
-        i * s for i, s in zip(source, _strides(moved.shape, len(source)), strict=True) if s
-    )
+    offset = _dot(source, _strides(moved.shape, len(source)))
     if rule.inside:
         guards.append((rule.inside(at, moved.shape, *operands, **params), nothing))
     for condition, _ in guards:  # read somewhere valid, and do not use it

@@ -34,8 +34,9 @@ class CpuKernel:
     def __init__(self, nest: Nest, lanes: int | None = None) -> None:
         """Compile ``nest`` for vectors of ``lanes`` lanes (default: the host's registers)."""
         self.nest = nest
-        widest = max((r.dtype for r in nest.results), key=lambda dtype: dtype.itemsize)
-        self.lanes = lanes or host_lanes(widest if widest.kind == "f" else np.float32)
+        reals = [a.dtype for a in nest.inputs + nest.outputs if a.dtype.kind == "f"]
+        widest = max(reals, key=lambda dtype: dtype.itemsize, default=np.float32)
+        self.lanes = lanes or host_lanes(widest)
         self.source = emit(nest, self.lanes)  #: LLVM IR
         self.native = Native(self.source, NAME, len(nest.outputs) + len(nest.inputs))
 
@@ -244,4 +245,3 @@ class _Writer:
         dtype = self.nest.outputs[0].dtype
         acc, x = (Expr("symbol", (), dtype, name) for name in ("acc", "x"))
         return Evaluator(simd, {acc: a, x: b})(self.nest.fold.combine(xp, acc, x))[0]
-

@@ -69,8 +69,11 @@ def type_name(dtype: Any) -> str:
 
 def literal(value: float, dtype: np.dtype[Any]) -> str:
     """A constant as C writes it."""
-    if dtype.kind != "f":
-        return str(value).lower() if dtype.kind == "b" else f"({type_name(dtype)}){value}LL"
+    if dtype.kind == "b":
+        return str(value).lower()
+    if dtype.kind == "i":  # C has no literal for the smallest integer
+        digits = f"{value}LL" if value > -(2**63) else f"{2**63}ULL"
+        return f"({type_name(dtype)}){digits}"
     if math.isfinite(value):
         return f"{value!r}{'f' if dtype.itemsize == 4 else ''}"
     if dtype.itemsize == 4:
@@ -88,7 +91,11 @@ def operation(e: Expr, args: Sequence[str]) -> str:
     if e.op == "invert":
         return ("!" if e.dtype.kind == "b" else "~") + args[0]
     if not real and e.op in ("fmod", "absolute"):
-        return f"{args[0]} % {args[1]}" if e.op == "fmod" else f"{args[0]} < 0 ? -{args[0]} : {args[0]}"
+        return (
+            f"{args[0]} % {args[1]}"
+            if e.op == "fmod"
+            else f"{args[0]} < 0 ? -{args[0]} : {args[0]}"
+        )
     function = C_NAMES.get(e.op, e.op)
     if not real or function not in C_FUNCTIONS | ROUNDINGS | {"fabs"}:
         raise NotImplementedError(f"no CUDA code is written for {e.op} of {e.args[0].dtype}")
@@ -134,7 +141,8 @@ class _Writer:
         inner = 1
         for loop in reversed(range(len(self.nest.sizes))):
             size = max(self.nest.sizes[loop], 1)  # the loop of an empty output never runs
-            self.line(f"const long long i{loop} = at / {inner}LL % {size}LL;")
+            divided = f"at / {inner}LL" if inner > 1 else "at"
+            self.line(f"const long long i{loop} = {divided}{f' % {size}LL' if loop else ''};")
             inner *= size
 
     def _values(self, roots: Sequence[Expr], known: dict[Expr, str]) -> list[str]:

@@ -490,7 +490,7 @@ astype = elementwise(
     "astype",
     lambda xp, x, *, dtype: x.astype(dtype),
     vjp=lambda g: g,
-    sample=lambda rng: ((rng.standard_normal((2, 3)),), {"dtype": np.dtype(np.float32)}),
+    sample=lambda rng: ((rng.standard_normal((2, 3)),), {"dtype": np.dtype(np.float64)}),
     why="another precision of the same number; the engine gives the gradient the input's dtype",
 )
 

@@ -81,7 +81,7 @@ flip_ = movement(
 )
 pad_ = linear(
     "pad",
-    lambda xp, x, *, widths: xp.pad(x, widths),
+    lambda xp, x, *, widths: xp.pad(x, widths) if widths else x.copy(),
     vjp=lambda g, in_shape, widths: slice_(
         g, key=tuple(slice(lo, lo + n) for (lo, _), n in zip(widths, in_shape, strict=True))
     ),

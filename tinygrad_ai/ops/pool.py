@@ -57,8 +57,7 @@ def overlap_added(xp: Any, x: Any, *, shape: Ints, stride: Ints, dilation: Ints)
     for offset in product(*map(range, kernel)):
         starts = [k * d for k, d in zip(offset, dilation, strict=True)]
         reached = tuple(
-            slice(lo, lo + (p - 1) * s + 1, s)
-            for lo, p, s in zip(starts, places, stride, strict=True)
+            slice(lo, lo + p * s, s) for lo, p, s in zip(starts, places, stride, strict=True)
         )
         out[(..., *reached)] += x[(..., *offset, *(slice(None),) * rank)]
     return out
@@ -66,7 +65,8 @@ def overlap_added(xp: Any, x: Any, *, shape: Ints, stride: Ints, dilation: Ints)
 
 windows = movement(
     "windows",
-    windows_of,
+    # a copy: folding a view whose windows lie across its rows costs twenty times as much
+    lambda xp, x, **params: xp.ascontiguousarray(windows_of(xp, x, **params)),
     vjp=lambda g, in_shape, stride, dilation: overlap_add(
         g, shape=in_shape[-len(stride) :], stride=stride, dilation=dilation
     ),
@@ -79,7 +79,7 @@ windows = movement(
 )
 overlap_add = linear(
     "overlap_add",
-    lambda xp, x, **where: in_float32(lambda x: overlap_added(xp, x, **where), x),
+    lambda xp, x, **params: in_float32(lambda x: overlap_added(xp, x, **params), x),
     vjp=lambda g, in_shape, stride, dilation: windows(
         g, kernel=in_shape[-2 * len(stride) : -len(stride)], stride=stride, dilation=dilation
     ),

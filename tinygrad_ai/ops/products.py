@@ -77,12 +77,12 @@ def matmul(a: Any, b: Any) -> Any:
         )
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise _inner_sizes(a, b)
-    if a.ndim == 1:
-        y = matmul(reshape(a, (1, -1)), b)
-        return reshape(y, y.shape[:-2] + y.shape[-1:])
     if b.ndim == 1:
         y = matmul(a, reshape(b, (-1, 1)))
         return reshape(y, y.shape[:-1])
+    if a.ndim == 1:
+        y = matmul(reshape(a, (1, -1)), b)
+        return reshape(y, y.shape[:-2] + y.shape[-1:])
     if b.ndim == 2 and a.ndim > 2:  # one product of large matrices is faster than many small ones
         return reshape(matmul_(_rows(a), b), (*a.shape[:-1], b.shape[-1]))
     if a.ndim > 2 and product_shape(a.shape, b.shape) is None:

@@ -103,7 +103,9 @@ var_ = reduction(
 )
 std_ = reduction(
     "std",
-    lambda xp, x, **params: xp.sqrt(_var(xp, x, **params)),
+    lambda xp, x, *, axis, keepdims, ddof: xp.sqrt(
+        _var(xp, x, axis=axis, keepdims=keepdims, ddof=ddof)
+    ),
     vjp=lambda g, y, x, axis, ddof: _std_vjp(g, y, x, axis, ddof),
     batch=_shift,
     kinks=lambda x: x - mean_(x, axis=tuple(range(x.ndim)), keepdims=True),

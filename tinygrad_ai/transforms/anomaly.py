@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.autodiff import Primitive, mode
+from tinygrad_ai.autodiff import Node, Primitive, mode
 from tinygrad_ai.errors import AnomalyError, user_line
 
 
@@ -30,11 +30,16 @@ class detect_anomaly(ContextDecorator):
     """
 
     def __enter__(self) -> None:
-        self.before = mode.interpreter, mode.line
-        mode.interpreter, mode.line = self._evaluate, user_line
+        self.before = mode.interpreter, mode.on_record
+        mode.interpreter, mode.on_record = self._evaluate, self._note_line
 
     def __exit__(self, *exc: object) -> None:
-        mode.interpreter, mode.line = self.before
+        mode.interpreter, mode.on_record = self.before
+
+    def _note_line(self, node: Node) -> None:
+        node.line = user_line()
+        if self.before[1] is not None:
+            self.before[1](node)
 
     def _evaluate(
         self, primitive: Primitive, args: Sequence[Any], arrays: list[Any], params: dict[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_ai import random
-from tinygrad_ai.autodiff import enable_grad, mode
+from tinygrad_ai.autodiff import Node, enable_grad, mode
 from tinygrad_ai.errors import GraphError
 
 
@@ -20,11 +20,10 @@ class _Region:
         self.count = 0
         self.again: dict[int, Any] = {}
 
-    def forget(self, saved: Any) -> Callable[[], Any]:
-        """Stand in for what node number ``count`` of the region saved."""
-        fetch = functools.partial(self.fetch, self.count)
+    def forget(self, node: Node) -> None:
+        """Have node number ``count`` of the region fetch what it saved when it is asked."""
+        node.saved = functools.partial(self.fetch, self.count)
         self.count += 1
-        return fetch
 
     def fetch(self, k: int) -> Any:
         """What node ``k`` saved, from a second run of the region."""
@@ -35,14 +34,14 @@ class _Region:
     def _run_again(self) -> None:
         collected: list[Any] = []
         generator = random.generator()
-        present, keep = generator.state_dict(), mode.keep
+        present, outer = generator.state_dict(), mode.on_record
         generator.load_state_dict(self.state)
-        mode.keep = lambda saved: collected.append(saved) or saved
+        mode.on_record = lambda node: collected.append(node.saved)
         try:
             with enable_grad():
                 self.call()
         finally:
-            mode.keep = keep
+            mode.on_record = outer
             generator.load_state_dict(present)
         if len(collected) != self.count:
             raise GraphError(
@@ -66,10 +65,10 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         if not mode.grad:
             return f(*args, **keywords)
         region = _Region(f, args, keywords)
-        keep, mode.keep = mode.keep, region.forget
+        outer, mode.on_record = mode.on_record, region.forget
         try:
             return f(*args, **keywords)
         finally:
-            mode.keep = keep
+            mode.on_record = outer
 
     return forgetful

@@ -52,10 +52,11 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
     lift = outer and (
         recorded(roots, list(pushed), outer) or any(t.requires_grad for t in pushed.values())
     )
-    if not lift:
+    values = lift or mode.interpreter is not None
+    if not values:
         pushed = {node: t.array for node, t in pushed.items()}
     with enable_grad() if lift else no_grad():
-        push_forward(roots, pushed, lift)
+        push_forward(roots, pushed, values)
     derivatives = [_tangent_of(leaf, pushed) for leaf in leaves]
     values = [leaf if lift or not isinstance(leaf, Tensor) else leaf.detach() for leaf in leaves]
     return rebuild(values), rebuild(derivatives)

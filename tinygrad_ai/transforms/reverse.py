@@ -98,12 +98,8 @@ class Traced:
 
 def recorded(roots: Sequence[Node], targets: Sequence[Node], outer: bool) -> bool:
     """Whether a walk from ``roots`` to ``targets`` must be recorded in its turn."""
-    if not outer:
-        return False
     own = set(targets)
-    return mode.interpreter is not None or any(
-        node.primitive is None and node not in own for node in newest_first(roots)
-    )
+    return outer and any(node.primitive is None and node not in own for node in newest_first(roots))
 
 
 def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -130,13 +126,14 @@ def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
         given, _ = flatten(cotangent)
         if len(given) != len(leaves):
             raise ShapeError(f"pullback: {len(given)} cotangents for {len(leaves)} outputs")
-        active = mode.grad and (lift or any(_tracked(g) for g in given))
+        record = mode.grad and (lift or any(_tracked(g) for g in given))
+        values = record or mode.interpreter is not None
         start: dict[Node, Any] = {}
         for leaf, g in zip(leaves, given, strict=True):
             if isinstance(leaf, Tensor) and leaf.node is not None:
-                first = start_cotangent(leaf, as_tensor(g), active)
+                first = start_cotangent(leaf, as_tensor(g), values)
                 start[leaf.node] = start[leaf.node] + first if leaf.node in start else first
-        found = pull_back(start, targets, lift=active, retain=True)
+        found = pull_back(start, targets, lift=values, record=record, retain=True)
         trees = traced.gather(found)
         return trees[0] if len(args) == 1 else tuple(trees)
 
@@ -144,7 +141,7 @@ def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 
 def _tracked(g: Any) -> bool:
-    return mode.interpreter is not None or (isinstance(g, Tensor) and g.requires_grad)
+    return isinstance(g, Tensor) and g.requires_grad
 
 
 def _released(leaf: Any, lift: bool) -> Any:
@@ -184,8 +181,11 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
         if value.node is not None:
             targets = traced.nodes()
             lift = recorded([value.node], targets, outer)
-            start = start_cotangent(value, None, lift)
-            found = pull_back({value.node: start}, targets, lift=lift, retain=lift)
+            values = lift or mode.interpreter is not None
+            start = start_cotangent(value, None, values)
+            found = pull_back(
+                {value.node: start}, targets, lift=values, record=lift, retain=values
+            )
         trees = traced.gather(found)
         return _released(value, lift), trees[0] if single else tuple(trees)
 

@@ -1,0 +1,5 @@
+"""The command ``tinygrad-ai``."""
+
+from tinygrad_ai.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,63 @@
+"""What the programs for handwritten digits share: their data, and a look at the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai import data, plots
+from tinygrad_ai.examples.art import thumbnail
+from tinygrad_ai.examples.program import Run
+from tinygrad_ai.metrics import confusion_matrix
+from tinygrad_ai.train import Trainer
+from tinygrad_ai.train.terminal import Terminal
+
+DATA = {
+    "mnist-small": data.mnist_small,
+    "mnist": data.mnist,
+    "fashion-mnist": data.fashion_mnist,
+}
+INPUT = "digit, 28x28"  # in a model file's metadata: what `tinygrad-ai predict` may show it
+SHOWN = 5  # thumbnails that fit into 80 columns
+MISTAKES = 2  # of them
+
+
+def run(trainer: Trainer, fit: Any, x: Any, y: Any) -> Run:
+    """A run of ``trainer`` tested on the digits ``x`` (N, 28, 28) with the classes ``y`` (N,)."""
+    result = Run(
+        model=trainer.model,
+        summary=trainer.model.summary((1, 28, 28)),
+        fit=fit,
+        test=lambda: trainer.evaluate(x, y),
+        show=lambda terminal: show(x, y, trainer.predict(x), terminal),
+        metadata={"input": INPUT},
+    )
+
+    def confusion(path: Any) -> None:
+        plots.confusion(confusion_matrix(y, trainer.predict(x), labels=range(10)), path)
+
+    result.pictures = {
+        "curves.png": lambda path: trainer.history.plot(path),
+        "confusion.png": confusion,
+    }
+    return result
+
+
+def show(x: Any, y: Any, scores: Any, terminal: Terminal) -> list[str]:
+    """The first digits and the most confident mistakes, side by side, and what was read."""
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != y)
+    excess = scores[wrong, predicted[wrong]] - scores[wrong, y[wrong]]
+    worst = wrong[np.argsort(-excess)[:MISTAKES]]
+    first = np.setdiff1d(np.arange(SHOWN), worst)[: SHOWN - len(worst)]
+    chosen = [*first.tolist(), *worst.tolist()]
+    drawn = [thumbnail(x[i], terminal) for i in chosen]
+    lines = ["  ".join(parts) for parts in zip(*drawn, strict=True)]
+    captions = [_caption(int(y[i]), int(predicted[i]), terminal) for i in chosen]
+    return [*lines, "  ".join(captions)]
+
+
+def _caption(label: int, predicted: int, terminal: Terminal) -> str:
+    text = f"{label} read as {predicted}".center(14)
+    return terminal.paint(text, "green" if label == predicted else "red")

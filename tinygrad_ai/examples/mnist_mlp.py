@@ -1,0 +1,74 @@
+"""Handwritten digits with a multilayer perceptron: three models, one way to train them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from tinygrad_ai import nn, optim, random
+from tinygrad_ai.examples import digits
+from tinygrad_ai.examples.program import Program, Run, Settings
+from tinygrad_ai.optim.lr_scheduler import CosineAnnealingLR
+from tinygrad_ai.train import History, LRScheduler, Trainer
+
+
+def mlp() -> nn.Module:
+    """784-128-10: one hidden layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+def deep() -> nn.Module:
+    """784-64-64-10: two hidden layers, fewer parameters."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 64),
+        nn.ReLU(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def dropout() -> nn.Module:
+    """784-128-10 whose hidden units are left out at random, one in five, while it learns."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 10)
+    )
+
+
+def prepare(build: Callable[[], nn.Module], settings: Settings) -> Run:
+    """Adam, its learning rate falling from ``settings.lr`` to 0 along half a cosine."""
+    random.manual_seed(settings.seed)
+    (x, y), (x_test, y_test) = digits.DATA[settings.data]()
+    model = build().to(settings.device)
+    optimizer = optim.Adam(model.parameters(), lr=settings.lr)
+    trainer = Trainer(model, "cross_entropy", optimizer, ["accuracy"], jit=settings.jit)
+
+    def fit(progress: bool) -> History:
+        steps = settings.epochs * -(-len(x) // settings.batch_size)
+        return trainer.fit(
+            x,
+            y,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            callbacks=[LRScheduler(CosineAnnealingLR(optimizer, steps), per="batch")],
+            progress=progress,
+            seed=settings.seed,
+        )
+
+    return digits.run(trainer, fit, x_test, y_test)
+
+
+DEFAULTS = (
+    Settings("mnist-small", epochs=10, batch_size=32, lr=4e-3),
+    Settings("mnist", epochs=10, batch_size=128, lr=4e-3),
+    Settings("fashion-mnist", epochs=10, batch_size=128, lr=4e-3),
+)
+PROGRAMS = [
+    Program(name, summary, build, partial(prepare, build), DEFAULTS)
+    for name, summary, build in [
+        ("mnist-mlp", "digits, one hidden layer (784-128-10)", mlp),
+        ("mnist-mlp-deep", "digits, two hidden layers (784-64-64-10)", deep),
+        ("mnist-dropout", "digits, one hidden layer with dropout 0.2 (784-128-10)", dropout),
+    ]
+]

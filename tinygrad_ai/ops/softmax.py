@@ -1,0 +1,131 @@
+"""Softmax, its logarithm, and the cross-entropy of class labels straight from logits.
+
+Each is one record, so that one node and few passes do what exp, sum, log and index would do in
+many. A row of which all elements are -inf has softmax 0 and gradient 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff import opaque
+from tinygrad_ai.ops.elementwise import exp, where
+from tinygrad_ai.ops.movement import expand_dims
+from tinygrad_ai.ops.products import in_float32
+from tinygrad_ai.ops.reduce import sum_
+
+
+def _shifted(xp: Any, x: Any, axis: int) -> Any:
+    """``x`` minus its largest element along ``axis``, so that exp cannot overflow."""
+    if not x.size:
+        return x.copy()
+    top = xp.max(x, axis=axis, keepdims=True)
+    return x - xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
+
+
+def _softmax(xp: Any, x: Any, axis: int) -> Any:
+    e = _shifted(xp, x, axis)
+    xp.exp(e, out=e)
+    total = xp.sum(e, axis=axis, keepdims=True)
+    e /= xp.where(total == 0, 1, total).astype(e.dtype)
+    return e
+
+
+def _log_softmax(xp: Any, x: Any, axis: int) -> Any:
+    shifted = _shifted(xp, x, axis)
+    total = xp.sum(xp.exp(shifted), axis=axis, keepdims=True)
+    shifted -= xp.log(xp.where(total == 0, 1, total)).astype(x.dtype)
+    return shifted
+
+
+def _softmax_product(g: Any, y: Any, axis: int) -> Any:
+    """The Jacobian of softmax, diag(y) - y·yᵀ, times ``g``; it is symmetric."""
+    return y * (g - sum_(g * y, axis=(axis,), keepdims=True))
+
+
+def _sample(rng: Any) -> Any:
+    return (3 * rng.standard_normal((2, 5)),), {"axis": int(rng.integers(2))}
+
+
+softmax_ = opaque(
+    "softmax",
+    lambda xp, x, *, axis: in_float32(lambda x: _softmax(xp, x, axis), x),
+    vjp=lambda g, y, axis: _softmax_product(g, y, axis),
+    jvp=lambda t, y, x, axis: _softmax_product(t[0], y, axis),
+    batch=lambda size, axis: {"axis": axis + 1},
+    sample=_sample,
+    why="the shares add up to 1, so each gains what its gradient exceeds the weighted mean",
+)
+log_softmax_ = opaque(
+    "log_softmax",
+    lambda xp, x, *, axis: in_float32(lambda x: _log_softmax(xp, x, axis), x),
+    vjp=lambda g, y, axis: g - exp(y) * sum_(g, axis=(axis,), keepdims=True),
+    jvp=lambda t, y, x, axis: t[0] - sum_(exp(y) * t[0], axis=(axis,), keepdims=True),
+    batch=lambda size, axis: {"axis": axis + 1},
+    sample=_sample,
+    why="x - logsumexp(x): raising one element lowers all by its softmax",
+)
+
+# --------------------------------------------------------- cross-entropy of labels, last axis
+
+
+def _place(xp: Any, x: Any, labels: Any, ignore: int) -> tuple[Any, Any, Any]:
+    """``x`` as rows, and the row and column of each label (column 0 for one that is ignored)."""
+    rows = xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    columns = xp.reshape(xp.where(labels == ignore, 0, labels), (-1,))
+    return rows, xp.arange(rows.shape[0]), columns
+
+
+def _cross_entropy(xp: Any, x: Any, labels: Any, ignore: int) -> Any:
+    shifted = _shifted(xp, x, -1)
+    rows, i, k = _place(xp, shifted, labels, ignore)
+    picked = xp.reshape(rows[i, k], labels.shape)
+    total = xp.sum(xp.exp(shifted, out=shifted), axis=-1)
+    loss = xp.log(xp.where(total == 0, 1, total)) - picked
+    return xp.where(labels == ignore, 0, loss).astype(x.dtype)
+
+
+def _excess(xp: Any, x: Any, labels: Any, ignore: int) -> Any:
+    y = _softmax(xp, x, -1)
+    rows, i, k = _place(xp, y, labels, ignore)
+    rows[i, k] -= 1
+    return y
+
+
+def _sample_labels(rng: Any) -> Any:
+    return (rng.standard_normal((4, 3)), np.array([2, 0, -1, 1])), {"ignore": -1}
+
+
+cross_entropy_ = opaque(
+    "cross_entropy",
+    lambda xp, x, labels, *, ignore: in_float32(lambda x: _cross_entropy(xp, x, labels, ignore), x),
+    vjp=(
+        lambda g, x, labels, ignore: (
+            expand_dims(where(labels == ignore, 0, g), -1) * excess(x, labels, ignore=ignore)
+        ),
+        None,
+    ),
+    jvp=lambda t, y, x, labels, ignore: where(
+        labels == ignore,
+        0,
+        sum_(t[0] * excess(x, labels, ignore=ignore), axis=(x.ndim - 1,), keepdims=False),
+    ),
+    batch=lambda size, ignore: {"ignore": ignore},
+    sample=_sample_labels,
+    why="logsumexp(x) minus the logit of the label: each logit counts with its softmax, and the "
+    "label's own with 1 less",
+)
+excess = opaque(
+    "softmax_minus_one_hot",
+    lambda xp, x, labels, *, ignore: in_float32(lambda x: _excess(xp, x, labels, ignore), x),
+    vjp=(lambda g, x: _softmax_product(g, softmax_(x, axis=x.ndim - 1), x.ndim - 1), None),
+    jvp=lambda t, y, x, labels, ignore: _softmax_product(
+        t[0], softmax_(x, axis=x.ndim - 1), x.ndim - 1
+    ),
+    batch=lambda size, ignore: {"ignore": ignore},
+    sample=_sample_labels,
+    why="the one-hot labels are constant, so this is softmax's own rule",
+)

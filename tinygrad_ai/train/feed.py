@@ -1,0 +1,179 @@
+"""From what users pass to ``fit`` to batches for the model, with everything checked beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff import Value
+from tinygrad_ai.backend import backend_for, backend_of, namespaces
+from tinygrad_ai.data import DataLoader, Subset, TensorDataset
+from tinygrad_ai.dtypes import is_float, python_default
+from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError, ValueRangeError
+from tinygrad_ai.train.names import CLASS_LOSSES, PROBABILITY_LOSSES, is_one_of
+
+CHECKED_AT_ONCE = 4096  # samples
+
+
+class Feed:
+    """The samples that one call reads; a batch is ``(*inputs, target)``, arrays of one length.
+
+    ``x`` is an array or Tensor, a tuple of them (a model with several inputs), a Dataset or a
+    DataLoader, whose samples end with the target; without a target the (first) input is its own.
+    ``caller`` begins the error messages. Raises ShapeError for different lengths, ValueRangeError
+    for no samples and for NaN or infinity, DTypeError for what cannot be read.
+    """
+
+    def __init__(self, caller: str, x: Any, y: Any = None) -> None:
+        self.caller = caller
+        self.loader = x if isinstance(x, DataLoader) else None
+        if self.loader is not None or not _is_data(x, y):
+            if y is not None:
+                raise DTypeError(
+                    f"{caller}: a {type(x).__name__} brings its targets, y must be None"
+                )
+            self.dataset = self.loader.dataset if self.loader is not None else x
+        else:
+            self.dataset = TensorDataset(*self._arrays(x, y))
+        if not len(self.dataset):
+            raise ValueRangeError(f"{caller}: there are no samples")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def _arrays(self, x: Any, y: Any) -> list[Any]:
+        inputs = x if isinstance(x, tuple) else (x,)
+        names = ["x"] if len(inputs) == 1 else [f"x[{i}]" for i in range(len(inputs))]
+        given = dict(zip(names, inputs, strict=True))
+        if y is not None:
+            given["y"] = y
+        elif len(inputs) > 1:
+            given["y"] = inputs[0]
+        arrays = {name: _raw(self.caller, name, data) for name, data in given.items()}
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        if any(array.ndim == 0 for array in arrays.values()):
+            raise ShapeError(f"{self.caller}: the first axis counts samples: {shapes}")
+        if len({len(array) for array in arrays.values()}) > 1:
+            raise ShapeError(f"{self.caller}: numbers of samples differ: {shapes}")
+        return list(arrays.values())
+
+    def batches(self, size: int, shuffle: bool = False, seed: int | None = None) -> DataLoader:
+        """The DataLoader that was given, or one over the samples."""
+        return self.loader or DataLoader(self.dataset, size, shuffle, seed=seed)
+
+    def split(self, share: float) -> tuple[Feed, Feed]:
+        """All but the last ``share`` of the samples, and those."""
+        if self.loader is not None:
+            raise ValueRangeError(
+                f"{self.caller}: validation_split cannot divide a DataLoader",
+                "   help: give its data set, or validation_data=",
+            )
+        if not 0 < share < 1:
+            raise ValueRangeError(
+                f"{self.caller}: validation_split must lie between 0 and 1, not {share!r}"
+            )
+        held = round(len(self) * share)
+        if not 0 < held < len(self):
+            raise ValueRangeError(
+                f"{self.caller}: validation_split={share} of {len(self)} samples leaves "
+                f"{len(self) - held} for training and {held} for validation"
+            )
+        cut = len(self) - held
+        parts = (range(cut), range(cut, len(self)))
+        train, rest = (Feed(self.caller, Subset(self.dataset, np.array(part))) for part in parts)
+        return train, rest
+
+    def check(self, loss: Any, output: Any) -> None:
+        """One pass over all samples: finite numbers, and targets that ``loss`` can take.
+
+        ``output`` is what the model makes of some samples: its second axis counts the classes.
+        """
+        top = rule = None
+        if is_one_of(loss, CLASS_LOSSES) and output.ndim > 1:
+            top = output.shape[1] - 1
+            rule = f"the model's output has {top + 1} classes, numbered from 0"
+        elif is_one_of(loss, PROBABILITY_LOSSES):
+            top, rule = 1, "binary cross-entropy takes targets from 0 to 1"
+        ignored = getattr(loss, "ignore_index", -100)
+        begin = 0
+        for batch in DataLoader(self.dataset, CHECKED_AT_ONCE):
+            *inputs, target = (_host(field) for field in batch)
+            named = {"x" if len(inputs) < 2 else f"x[{i}]": part for i, part in enumerate(inputs)}
+            for name, part in {**named, "y" if inputs else "x": target}.items():
+                self._finite(name, part, begin)
+            if rule and inputs and (target.dtype.kind in "iub" or top == 1):
+                self._within(target, top, rule, ignored, begin)
+            begin += len(target)
+
+    def _finite(self, name: str, part: np.ndarray[Any, Any], begin: int) -> None:
+        if part.dtype.kind == "f" and not (good := np.isfinite(part)).all():
+            sample, *rest = np.argwhere(~good)[0].tolist()
+            place = ", ".join(map(str, [begin + sample, *rest]))
+            raise ValueRangeError(
+                f"{self.caller}: {name} holds {part[sample, *rest]} at {name}[{place}]",
+                "   help: mend or leave out such samples; np.isfinite(x) finds them",
+            )
+
+    def _within(
+        self, target: np.ndarray[Any, Any], top: int, rule: str, ignored: int, begin: int
+    ) -> None:
+        outside = ((target < 0) | (target > top)) & (target != ignored)
+        if outside.any():
+            sample, *rest = np.argwhere(outside)[0].tolist()
+            place = ", ".join(map(str, [begin + sample, *rest]))
+            raise IndexRangeError(
+                f"{self.caller}: label {target[sample, *rest]} at y[{place}] is outside 0…{top}",
+                f"   rule: {rule}",
+            )
+
+
+class ToModel:
+    """Turns a batch's arrays into Tensors on the model's device; floats get its dtype."""
+
+    def __init__(self, model: Any) -> None:
+        floats = [p for p in model.parameters() if is_float(p.dtype)]
+        self.dtype = floats[0].dtype if floats else None
+        self.device = floats[0].device if floats else "cpu"
+
+    def __call__(self, batch: tuple[Any, ...]) -> tuple[list[Any], Any]:
+        """Inputs and target of a batch; of one field, it is both."""
+        *inputs, target = (self._tensor(field) for field in batch)
+        return inputs or [target], target
+
+    def _tensor(self, field: Any) -> Any:
+        array = field.array if isinstance(field, Value) else field
+        if is_float(array.dtype) and self.dtype is not None:
+            array = array.astype(self.dtype, copy=False)
+        if backend_of(array) is not backend_for(self.device):
+            array = backend_for(self.device).asarray(backend_of(array).to_numpy(array))
+        return Value.box(array)
+
+
+def _is_data(x: Any, y: Any) -> bool:
+    """Whether ``x`` is arrays rather than a data set of samples."""
+    return y is not None or isinstance(x, tuple) or hasattr(x, "shape")
+
+
+def _raw(caller: str, name: str, data: Any) -> Any:
+    """The array of an array, a Tensor or nested lists, without a copy."""
+    if isinstance(data, Value):
+        return data.array
+    if type(data) in namespaces:
+        array = data
+    else:
+        try:
+            array = np.asarray(data, dtype=python_default(data))
+        except (ValueError, TypeError) as error:
+            raise DTypeError(f"{caller}: {name} cannot be made an array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(
+            f"{caller}: {name} must hold numbers, not {array.dtype}",
+            "   help: texts need a tokenizer first, class names np.unique(…, return_inverse=True)",
+        )
+    return array
+
+
+def _host(field: Any) -> np.ndarray[Any, Any]:
+    array = field.array if isinstance(field, Value) else field
+    return array if isinstance(array, np.ndarray) else backend_of(array).to_numpy(array)

@@ -1,0 +1,117 @@
+"""Losses, optimisers and metrics by name, and what is known of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from tinygrad_ai import functional, metrics, nn, optim
+from tinygrad_ai.errors import DTypeError, ValueRangeError
+
+T = TypeVar("T")
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "cross_entropy": functional.cross_entropy,
+    "nll": functional.nll_loss,
+    "mse": functional.mse_loss,
+    "l1": functional.l1_loss,
+    "huber": functional.huber_loss,
+    "bce": functional.binary_cross_entropy,
+    "bce_with_logits": functional.binary_cross_entropy_with_logits,
+    "kl_div": functional.kl_div,
+}
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+}
+METRICS: dict[str, Callable[..., Any]] = {
+    "accuracy": metrics.accuracy,
+    "precision": metrics.precision,
+    "recall": metrics.recall,
+    "f1_score": metrics.f1_score,
+    "roc_auc": metrics.roc_auc,
+    "mse": metrics.mean_squared_error,
+}
+#: Metrics that are means over elements, so that a weighted mean over batches is exact.
+MEANS = (metrics.accuracy, metrics.mean_squared_error)
+THRESHOLDED = (metrics.accuracy, metrics.precision, metrics.recall, metrics.f1_score)
+#: Losses whose targets are class numbers, and those whose targets are probabilities.
+CLASS_LOSSES = (functional.cross_entropy, functional.nll_loss, nn.CrossEntropyLoss, nn.NLLLoss)
+LOGIT_LOSSES = (functional.binary_cross_entropy_with_logits, nn.BCEWithLogitsLoss)
+PROBABILITY_LOSSES = (functional.binary_cross_entropy, nn.BCELoss, *LOGIT_LOSSES)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``function(y_true, y_pred)`` and whether batches of it can be averaged."""
+
+    function: Callable[[Any, Any], Any]
+    is_mean: bool
+
+
+def loss_of(wanted: str | Callable[..., Any]) -> Callable[..., Any]:
+    """A loss ``(output, target) -> scalar Tensor`` from its name, or the callable given."""
+    return _named("loss", wanted, LOSSES)
+
+
+def optimizer_of(wanted: Any, parameters: Iterable[Any]) -> Any:
+    """An optimiser by name (with its default learning rate), from a class, or the one given."""
+    if hasattr(wanted, "step"):
+        return wanted if not isinstance(wanted, type) else wanted(parameters)
+    return _named("optimizer", wanted, OPTIMIZERS)(parameters)
+
+
+def metrics_of(
+    wanted: Iterable[str | Callable[..., Any]] | Mapping[str, Callable[..., Any]], loss: Any
+) -> dict[str, Metric]:
+    """Metrics by their name in the logs; single scores are logits if ``loss`` takes logits."""
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    pairs = wanted.items() if isinstance(wanted, Mapping) else [(_name(m), m) for m in wanted]
+    found: dict[str, Metric] = {}
+    for name, metric in pairs:
+        if name in found or name == "loss":
+            raise ValueRangeError(
+                f"Trainer: two numbers would be named {name!r}",
+                '   help: metrics={"name": function, …} names them',
+            )
+        function = _named("metric", metric, METRICS)
+        is_mean = function in MEANS
+        if function in THRESHOLDED and is_one_of(loss, LOGIT_LOSSES):
+            function = partial(function, threshold=0.0)
+        found[name] = Metric(function, is_mean)
+    return found
+
+
+def is_one_of(loss: Any, losses: tuple[Any, ...]) -> bool:
+    """Whether ``loss`` is one of these functions or an instance of one of these classes."""
+    return any(loss is one or (isinstance(one, type) and isinstance(loss, one)) for one in losses)
+
+
+def _name(metric: Any) -> str:
+    if isinstance(metric, str):
+        return metric
+    function = metric.func if isinstance(metric, partial) else metric
+    return str(getattr(function, "__name__", type(metric).__name__))
+
+
+def _named(kind: str, wanted: Any, known: Mapping[str, T]) -> T:
+    if callable(wanted):
+        return wanted
+    if not isinstance(wanted, str):
+        raise DTypeError(f"Trainer: {kind} must be a name or a callable, not {wanted!r}")
+    aliases = {function.__name__.lower(): function for function in known.values()}
+    everything = {**aliases, **known}
+    if wanted.lower() in everything:
+        return everything[wanted.lower()]
+    close = difflib.get_close_matches(wanted.lower(), everything, n=1)
+    raise ValueRangeError(
+        f"Trainer: no {kind} {wanted!r}; there are {', '.join(known)}",
+        f"   help: did you mean {close[0]!r}?" if close else "",
+    )

@@ -1,0 +1,276 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai import random
+from tinygrad_ai.autodiff import no_grad
+from tinygrad_ai.errors import AnomalyError, DTypeError, ShapeError, ValueRangeError
+from tinygrad_ai.tensor import Tensor
+from tinygrad_ai.train.callbacks import Callback, Logs, Plan
+from tinygrad_ai.train.feed import Feed, ToModel
+from tinygrad_ai.train.history import History
+from tinygrad_ai.train.names import Metric, loss_of, metrics_of, optimizer_of
+from tinygrad_ai.train.progress import Progress
+from tinygrad_ai.transforms import detect_anomaly
+
+
+class Trainer:
+    """Fits a model to data, and measures it.
+
+    Args:
+        model: an ``nn.Module``; it is called with the input(s) of a batch.
+        loss: a name ("cross_entropy", "mse", "bce_with_logits"…) or a callable
+            ``(output, target) -> scalar Tensor``, the mean over the batch.
+        optimizer: a name ("adam", "sgd"…, with its default learning rate), an optimiser over the
+            model's parameters, or a class or function that makes one from them.
+        metrics: names ("accuracy", "f1_score"…) or callables ``(y_true, y_pred) -> float`` on
+            arrays; or a dict that names them.
+        jit: compile the training step; until there is a compiler it runs eagerly.
+        debug: run eagerly whatever ``jit`` says, so that print and a debugger work, and stop at
+            the first operation that makes a NaN or an infinity.
+
+    Floating-point data are cast to the dtype of the model's parameters. Raises ValueRangeError for
+    an unknown name, DTypeError for what is no model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: str | Callable[..., Any],
+        optimizer: Any,
+        metrics: Iterable[str | Callable[..., Any]] | Mapping[str, Callable[..., Any]] = (),
+        jit: bool = True,
+        debug: bool = False,
+    ) -> None:
+        if not hasattr(model, "parameters") or not callable(model):
+            raise DTypeError(f"Trainer: model must be an nn.Module, not a {type(model).__name__}")
+        self.model = model
+        self.loss = loss_of(loss)
+        self.optimizer = optimizer_of(optimizer, model.parameters())
+        self.metrics = metrics_of(metrics, self.loss)
+        self.jit = jit
+        self.debug = debug
+        self.stop_training = False
+        self.history = History()
+
+    # ---------------------------------------------------------------------------------- public
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        callbacks: Iterable[Callback] = (),
+        progress: bool = True,
+        seed: int | None = None,
+    ) -> History:
+        """Trains for ``epochs`` passes over the samples and returns what was measured.
+
+        ``x``, ``y``: arrays or Tensors, samples first (a tuple ``x`` is several inputs); or a
+        Dataset or DataLoader of ``(*inputs, target)`` without ``y``, a DataLoader in its own
+        batches and order. Arrays without ``y`` are their own target: an autoencoder.
+        ``validation_split`` holds back that share of the samples, the last ones, before shuffling;
+        ``validation_data`` is ``(x, y)``, a Dataset or a DataLoader. ``seed`` fixes the order and
+        the random numbers of the model: the same bits for the same seed, weights and data.
+
+        The loss and metrics of an epoch are means over its samples while the model learns. Ctrl-C
+        ends training: what was done until then is returned with ``interrupted`` set.
+
+        Raises ValueRangeError, ShapeError, DTypeError or IndexRangeError for arguments, data or
+        labels that do not fit, before anything is trained; AnomalyError when the loss is no longer
+        finite.
+        """
+        _at_least("fit", "epochs", epochs, 1)
+        feed = Feed("fit", x, y)
+        held = None
+        if validation_data is not None:
+            if validation_split:
+                raise ValueRangeError(
+                    "fit: validation_split and validation_data exclude each other"
+                )
+            pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+            held = Feed("fit: validation_data", *pair)
+        elif validation_split:
+            feed, held = feed.split(validation_split)
+        for part in (feed, held):
+            if part is not None:
+                self._check(part, batch_size)
+        if seed is not None:
+            random.manual_seed(seed)
+        order = random.generator().integers(0, 2**62, 1)[0] if seed is None else seed
+        batches = feed.batches(batch_size, shuffle, int(order))
+
+        self.history, self.stop_training = History(), False
+        names = ("loss", *self.metrics)
+        names += tuple(f"val_{name}" for name in names) if held else ()
+        active = [*callbacks, *([Progress()] if progress else [])]
+        for callback in active:
+            callback.trainer = self
+            callback.plan = Plan(epochs, len(batches), len(feed), names)
+            callback.on_train_begin()
+        try:
+            for epoch in range(1, epochs + 1):
+                logs = self._epoch(epoch, batches, held, active)
+                self.history.add(epoch, logs)
+                if self.stop_training:
+                    break
+        except KeyboardInterrupt:
+            self.history.interrupted = True
+        finally:
+            for callback in active:
+                callback.on_train_end()
+        return self.history
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float]:
+        """Loss and metrics over the samples, the model in evaluation mode.
+
+        Data as for :meth:`fit`, and the same errors.
+        """
+        feed = Feed("evaluate", x, y)
+        self._check(feed, batch_size)
+        return self._measure(feed, batch_size)
+
+    def predict(self, x: Any, batch_size: int = 256) -> np.ndarray[Any, Any]:
+        """The model's outputs for all samples, shape (N, …), the model in evaluation mode.
+
+        ``x`` as for :meth:`fit`; the targets of a Dataset or DataLoader are left out.
+        """
+        _at_least("predict", "batch_size", batch_size, 1)
+        feed = Feed("predict", x)
+        convert = ToModel(self.model)
+        with self._mode(training=False), no_grad():
+            outputs = [self.model(*convert(b)[0]).numpy() for b in feed.batches(batch_size)]
+        return np.concatenate(outputs)
+
+    # --------------------------------------------------------------------------------- the loop
+
+    def _epoch(
+        self, epoch: int, batches: Any, held: Feed | None, callbacks: list[Callback]
+    ) -> Logs:
+        for callback in callbacks:
+            callback.on_epoch_begin(epoch)
+        convert, meter = ToModel(self.model), Meter(self.metrics)
+        watch = detect_anomaly() if self.debug else nullcontext()
+        with self._mode(training=True), watch:
+            for number, batch in enumerate(batches, start=1):
+                inputs, target = convert(batch)
+                loss, output = self._step(inputs, target, f"epoch {epoch}, batch {number}")
+                meter.add(loss, target, output)
+                for callback in callbacks:
+                    callback.on_batch_end(number, meter.means())
+        logs = meter.result()
+        if held is not None:
+            measured = self._measure(held, batches.batch_size)
+            logs |= {f"val_{name}": value for name, value in measured.items()}
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, logs)
+        return logs
+
+    def _step(self, inputs: list[Any], target: Any, place: str) -> tuple[float, Any]:
+        """One step of the optimiser; the loss before it, and the output."""
+        output = self.model(*inputs)
+        loss = self.loss(output, target)
+        value = float(loss.item())
+        if not np.isfinite(value):  # found before the gradients spoil the weights
+            raise AnomalyError(
+                f"fit: the loss is {value} in {place}",
+                f"   help: try a smaller learning rate ({self.optimizer.lr:g} now), inputs scaled "
+                "to a mean of 0 and a deviation of 1, or a loss from logits",
+                "   help: Trainer(debug=True) stops at the operation that makes it",
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return value, output
+
+    def _measure(self, feed: Feed, batch_size: int) -> dict[str, float]:
+        convert, meter = ToModel(self.model), Meter(self.metrics)
+        with self._mode(training=False), no_grad():
+            for batch in feed.batches(batch_size):
+                inputs, target = convert(batch)
+                output = self.model(*inputs)
+                meter.add(self.loss(output, target).item(), target, output)
+        return meter.result()
+
+    def _check(self, feed: Feed, batch_size: int) -> None:
+        """Tries the model and the loss on two samples and looks at all the data."""
+        _at_least(feed.caller, "batch_size", batch_size, 1)
+        inputs, target = ToModel(self.model)(next(iter(Feed("", feed.dataset).batches(2))))
+        with self._mode(training=False), no_grad():
+            output = self.model(*inputs)
+            feed.check(self.loss, output)
+            loss = self.loss(output, target)
+        if not isinstance(loss, Tensor) or loss.size != 1:
+            raise ShapeError(
+                f"{feed.caller}: the loss must be one number, not {getattr(loss, 'shape', loss)}",
+                "   help: return the mean over the batch",
+            )
+
+    @contextmanager
+    def _mode(self, training: bool) -> Iterator[None]:
+        """The model in training or evaluation mode; afterwards every module is in its own again."""
+        before = [(module, module.training) for module in self.model.modules()]
+        self.model.train(training)
+        try:
+            yield
+        finally:
+            for module, was in before:
+                module.training = was
+
+
+class Meter:
+    """Loss and metrics over the batches of an epoch, exact over the epoch.
+
+    Means over elements are averaged, weighted by the elements of a batch's target; other metrics
+    are computed once, from all targets and outputs.
+    """
+
+    def __init__(self, metrics: dict[str, Metric]) -> None:
+        self.metrics = metrics
+        self.sums = dict.fromkeys(["loss", *(n for n, m in metrics.items() if m.is_mean)], 0.0)
+        self.weight = 0
+        self.seen: list[tuple[Any, Any]] = []
+
+    def add(self, loss: float, target: Any, output: Any) -> None:
+        """Takes in a batch."""
+        values = {"loss": loss}
+        if self.metrics:
+            pair = target.numpy(), output.numpy()
+            values |= {n: m.function(*pair) for n, m in self.metrics.items() if m.is_mean}
+            if len(self.sums) <= len(self.metrics):
+                self.seen.append(pair)
+        for name, value in values.items():
+            self.sums[name] += value * target.size
+        self.weight += target.size
+
+    def means(self) -> dict[str, float]:
+        """What is known while the epoch goes on."""
+        return {name: total / self.weight for name, total in self.sums.items()}
+
+    def result(self) -> dict[str, float]:
+        """Everything, in the order in which it was asked for."""
+        logs = self.means()
+        for name, metric in self.metrics.items():
+            if metric.is_mean:
+                logs[name] = logs.pop(name)
+            else:
+                true, predicted = (np.concatenate(part) for part in zip(*self.seen, strict=True))
+                logs[name] = float(metric.function(true, predicted))
+        return logs
+
+
+def _at_least(caller: str, name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueRangeError(
+            f"{caller}: {name} must be a whole number of at least {least}, not {value!r}"
+        )
