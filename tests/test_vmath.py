@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from numba import njit, types
+from numba.extending import intrinsic
 
 from tinygrad_ai.backend.scalar import xp
 from tinygrad_ai.jit.lower import Aval
 from tinygrad_ai.jit.lower_cpu import lower_elementwise
 from tinygrad_ai.kernels.cpu import vmath
+from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Simd
 
 #: The largest error allowed, in ulps.
 LIMITS = {"exp": 1.5, "expm1": 2.0, "log": 1.0, "log1p": 2.0, "tanh": 3.0}
@@ -67,3 +70,24 @@ def test_every_width_gives_the_same_bits(name):
     number = ~np.isnan(results[0].view(np.float32))
     for other in results[1:]:
         np.testing.assert_array_equal(results[0][number], other[number])
+
+
+def test_emitters_work_inside_numba():
+    @intrinsic
+    def exp_of_eight(typing, source, target):
+        def write(context, builder, signature, addresses):
+            v = Simd(builder, 8)
+            source, target = (builder.inttoptr(a, POINTER) for a in addresses)
+            v.store(vmath.exp(v, v.load(np.float32, source, I64(0))), target, I64(0))
+            return context.get_dummy_value()
+
+        return types.void(types.uintp, types.uintp), write
+
+    @njit
+    def run(source, target):
+        exp_of_eight(source, target)
+
+    x = np.linspace(-3, 3, 8, dtype=np.float32)
+    y = np.empty_like(x)
+    run(x.ctypes.data, y.ctypes.data)
+    np.testing.assert_allclose(y, np.exp(x), rtol=3e-7)

@@ -76,8 +76,8 @@ class _BatchNorm(Module):
 class BatchNorm1d(_BatchNorm):
     """Batch normalisation of (N, C) or (N, C, L).
 
-    In training with the batch's own statistics, which the running ones follow by ``momentum`` (None:
-    their plain average); in evaluation with the running ones.
+    In training with the batch's own statistics, which the running ones follow by ``momentum``
+    (None: their plain average); in evaluation with the running ones.
     """
 
     ranks = (2, 3)

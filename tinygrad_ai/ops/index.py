@@ -16,7 +16,7 @@ from tinygrad_ai.autodiff import Value, linear, opaque
 from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError
 from tinygrad_ai.ops.elementwise import isnan, where
-from tinygrad_ai.ops.movement import broadcast_to_, flip, reshape, slice_
+from tinygrad_ai.ops.movement import broadcast_to, flip, reshape, slice_
 from tinygrad_ai.ops.reduce import any as any_of
 from tinygrad_ai.ops.reduce import mean
 from tinygrad_ai.ops.shapes import Axis, axes_of, one_axis
@@ -202,8 +202,8 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     if any(a != b and 1 not in (a, b) for a, b in zip(shape, x.shape, strict=True)):
         raise ShapeError(f"take_along_axis: indices {found.shape} do not fit x {x.shape}")
     shape = tuple(found.shape[j] if j == k else n for j, n in enumerate(shape))
-    full = broadcast_to_(x, shape=tuple(x.shape[j] if j == k else n for j, n in enumerate(shape)))
-    spread = found if found.shape == shape else broadcast_to_(found, shape=shape)
+    full = broadcast_to(x, tuple(x.shape[j] if j == k else n for j, n in enumerate(shape)))
+    spread = found if found.shape == shape else broadcast_to(found, shape)
     return index(full, *_grids(spread, k), spec=(ARRAY,) * x.ndim)
 
 

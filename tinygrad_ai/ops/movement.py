@@ -67,8 +67,9 @@ broadcast_to_ = movement(
     "broadcast_to",
     lambda xp, x, *, shape: xp.broadcast_to(x, shape),
     vjp=lambda g, in_shape: unbroadcast(g, in_shape),
+    batch=lambda size, shape: {"shape": (size, *shape)},
     lower=IndexMap(lambda i, old, *, shape: i[len(shape) - len(old) :]),
-    sample=_sample(lambda rng, shape: {"shape": (2, *(n if n != 1 else 3 for n in shape))}),
+    sample=_sample(lambda rng, shape: {"shape": tuple(n if n != 1 else 3 for n in shape)}),
     why="an element that was copied collects the gradients of all its copies",
 )
 flip_ = movement(
@@ -238,7 +239,8 @@ def broadcast_to(x: Any, shape: Any) -> Any:
     wanted = shape_tuple(shape)
     if broadcast_shapes(x.shape, wanted) != wanted:
         raise ShapeError(f"broadcast_to: shape {x.shape} does not fill {wanted}")
-    return broadcast_to_(x, shape=wanted)
+    aligned = (1,) * (len(wanted) - x.ndim) + tuple(x.shape)
+    return broadcast_to_(x if x.shape == aligned else reshape_(x, shape=aligned), shape=wanted)
 
 
 def flip(x: Any, axis: Axis = None) -> Any:

@@ -10,7 +10,7 @@ from tinygrad_ai.autodiff import Value
 from tinygrad_ai.backend import backend_for, backend_of, namespaces
 from tinygrad_ai.data import DataLoader, Subset, TensorDataset
 from tinygrad_ai.dtypes import is_float, python_default
-from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError, ValueRangeError
+from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError
 from tinygrad_ai.train.names import CLASS_LOSSES, PROBABILITY_LOSSES, is_one_of
 
 CHECKED_AT_ONCE = 4096  # samples
@@ -122,7 +122,7 @@ class Feed:
         if outside.any():
             sample, *rest = np.argwhere(outside)[0].tolist()
             place = ", ".join(map(str, [begin + sample, *rest]))
-            raise IndexRangeError(
+            raise ValueRangeError(
                 f"{self.caller}: label {target[sample, *rest]} at y[{place}] is outside 0…{top}",
                 f"   rule: {rule}",
             )

@@ -86,9 +86,8 @@ class Trainer:
         The loss and metrics of an epoch are means over its samples while the model learns. Ctrl-C
         ends training: what was done until then is returned with ``interrupted`` set.
 
-        Raises ValueRangeError, ShapeError, DTypeError or IndexRangeError for arguments, data or
-        labels that do not fit, before anything is trained; AnomalyError when the loss is no longer
-        finite.
+        Raises ValueRangeError, ShapeError or DTypeError for arguments, data or labels that do not
+        fit, before anything is trained; AnomalyError when the loss is no longer finite.
         """
         _at_least("fit", "epochs", epochs, 1)
         feed = Feed("fit", x, y)
