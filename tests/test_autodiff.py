@@ -11,7 +11,7 @@ import pytest
 from gradcheck import signed
 
 from tinygrad_ai.autodiff import enable_grad, newest_first, no_grad
-from tinygrad_ai.autodiff.formula import forward_formula, vjp_formula
+from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
 from tinygrad_ai.ops import elementwise as el
 from tinygrad_ai.ops import reduce as red
@@ -275,9 +275,7 @@ def test_shape_errors_have_names_shapes_and_the_axis():
     weights, bias = Tensor(np.ones((3, 4))), Tensor(np.ones(5))
     with pytest.raises(ShapeError) as caught:
         weights + bias
-    assert str(caught.value) == (
-        "add: shapes do not broadcast: weights (3, 4) and bias (5,)"
-    )
+    assert str(caught.value) == ("add: shapes do not broadcast: weights (3, 4) and bias (5,)")
     assert "axis -1 has sizes 4 and 5" in caught.value.__notes__[0]
 
 

@@ -8,13 +8,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tinygrad_ai.autodiff import Primitive, movement
+from tinygrad_ai.autodiff import movement
 from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.backend.scalar import Expr, order, xp
 from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
 from tinygrad_ai.jit import lower_cuda as cuda
 from tinygrad_ai.jit.lower import Aval
 from tinygrad_ai.jit.lower_cpu import lower_cpu, lower_elementwise
+from tinygrad_ai.ops import PRIMITIVES
 from tinygrad_ai.ops import elementwise as ops
 from tinygrad_ai.ops.index import take_
 from tinygrad_ai.ops.movement import broadcast_to_, permute
@@ -23,9 +24,7 @@ from tinygrad_ai.ops.reduce import amax_, amin_, mean_, prod_, sum_
 
 WIDTHS = [1, 4, 8, None]
 DTYPES = [np.float32, np.float64]
-RECORDS = {
-    p.name: p for p in vars(ops).values() if isinstance(p, Primitive) and p.kind == "elementwise"
-}
+RECORDS = {p.name: p for p in PRIMITIVES.values() if p.kind == "elementwise"}
 WHOLE_NUMBERS = [name for name in RECORDS if name.startswith("bitwise")]
 RULES = [
     (name, i) for name, p in RECORDS.items() for i, rule in enumerate(p.rules) if rule is not None

@@ -8,7 +8,7 @@ from gradcheck import check, signed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_ai.autodiff.formula import forward_formula, vjp_formula
+from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.ops import PRIMITIVES
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.testing import sample_call
@@ -161,5 +161,7 @@ def test_a_record_says_what_it_must(name):
             assert vjp_formula(record, k)
     assert len(record.rules) in (0, 1, record.arity) or record.variadic
     if record.kind == "elementwise":
-        assert all(rule is None or not {"in_shape", "i"} & set(rule.sources) for rule in record.rules)
+        assert all(
+            rule is None or not {"in_shape", "i"} & set(rule.sources) for rule in record.rules
+        )
     assert inspect.signature(record.forward).parameters["xp"]

@@ -50,6 +50,10 @@ def weights(trainer: Trainer) -> bytes:
     return b"".join(t.numpy().tobytes() for t in trainer.model.state_dict().values())
 
 
+def settings(trainer: Trainer) -> dict[str, float]:
+    return trainer.optimizer.param_groups[0]
+
+
 QUIET = {"progress": False}
 
 
@@ -58,6 +62,7 @@ QUIET = {"progress": False}
 
 def test_fit_learns_and_returns_a_history() -> None:
     trainer = classifier()
+    settings(trainer)["lr"] = 0.02
     history = trainer.fit(X, Y, epochs=40, batch_size=16, seed=1, **QUIET)
     assert history.epochs == list(range(1, 41))
     assert list(history.history) == ["loss", "accuracy"]
@@ -308,7 +313,11 @@ def test_a_wrong_width_says_so_before_training() -> None:
 
 
 def test_ignored_labels_are_in_range() -> None:
-    classifier().fit(X, with_value(Y, (3,), -100), **QUIET)
+    trainer, half = classifier(), with_value(Y, (slice(40, None),), -100)
+    history = trainer.fit(X, half, batch_size=30, **QUIET)
+    assert np.isfinite(history["loss"]).all()
+    expected = trainer.evaluate(X[:40], Y[:40])
+    assert trainer.evaluate(X, half, batch_size=30) == pytest.approx(expected, rel=1e-5)
 
 
 def test_targets_of_binary_losses_are_probabilities() -> None:
@@ -348,12 +357,12 @@ def test_the_close_name_is_offered_and_aliases_work() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_the_place() -> None:
-    trainer = line(lr=1e25)
+    trainer = line(lr=1e18)
     x = np.ones((6, 1))
     with np.errstate(all="ignore"), pytest.raises(AnomalyError) as caught:
         trainer.fit(x, x, epochs=3, batch_size=2, **QUIET)
     assert "in epoch 1, batch 3" in str(caught.value)
-    assert "smaller learning rate (1e+25 now)" in caught.value.__notes__[0]
+    assert "smaller learning rate (1e+18 now)" in caught.value.__notes__[0]
     assert np.isfinite(trainer.model.weight.numpy()).all()
 
 
@@ -402,9 +411,7 @@ def test_hooks_come_in_order() -> None:
 
 def scripted(values: list[float]) -> LambdaCallback:
     """Puts ``values`` in the place of the epochs' losses."""
-    return LambdaCallback(
-        on_epoch_end=lambda epoch, logs: logs.update(loss=values[epoch - 1], epoch=epoch)
-    )
+    return LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(loss=values[epoch - 1]))
 
 
 @pytest.mark.parametrize(
@@ -457,9 +464,9 @@ def test_checkpoint_keeps_epochs_or_the_best(tmp_path) -> None:
 
 def test_schedules_per_batch_and_per_epoch() -> None:
     trainer = classifier()
-    trainer.optimizer.lr = 0.1
+    settings(trainer)["lr"] = 0.1
     steps = []
-    spy = LambdaCallback(on_batch_end=lambda b, logs: steps.append(trainer.optimizer.lr))
+    spy = LambdaCallback(on_batch_end=lambda b, logs: steps.append(settings(trainer)["lr"]))
     schedule = LRScheduler(CosineAnnealingLR(trainer.optimizer, 12), per="batch")
     history = trainer.fit(X, Y, epochs=2, batch_size=14, callbacks=[schedule, spy], **QUIET)
     expected = [0.05 * (1 + math.cos(math.pi * k / 12)) for k in range(1, 13)]
@@ -467,11 +474,11 @@ def test_schedules_per_batch_and_per_epoch() -> None:
     assert history["lr"] == pytest.approx([expected[5], expected[11]])
 
     trainer = classifier()
-    trainer.optimizer.lr = 0.1
+    settings(trainer)["lr"] = 0.1
     schedule = LRScheduler(CosineAnnealingLR(trainer.optimizer, 2))
     history = trainer.fit(X, Y, epochs=2, callbacks=[schedule], **QUIET)
     assert history["lr"] == pytest.approx([0.1, 0.05])
-    assert trainer.optimizer.lr == pytest.approx(0)
+    assert settings(trainer)["lr"] == pytest.approx(0)
 
 
 def test_a_schedule_can_follow_a_number() -> None:
@@ -481,14 +488,14 @@ def test_a_schedule_can_follow_a_number() -> None:
     history = trainer.fit(X, Y, epochs=4, callbacks=callbacks, **QUIET)
     start = history["lr"][0]
     assert history["lr"] == pytest.approx([start, start, start / 2, start / 2])
-    assert trainer.optimizer.lr == pytest.approx(start / 4)
+    assert settings(trainer)["lr"] == pytest.approx(start / 4)
     with pytest.raises(ValueRangeError, match="neither 'epoch' nor 'batch'"):
         LRScheduler(plateau, per="step")
 
 
 def test_hyperparameters_can_change_while_training() -> None:
     def freeze(epoch: int) -> None:
-        trainer.optimizer.lr = 0.0 if epoch > 1 else 0.01
+        settings(trainer)["lr"] = 0.0 if epoch > 1 else 0.01
 
     kept = []
     trainer = classifier(optimizer="sgd")
@@ -534,7 +541,8 @@ def test_progress_in_a_terminal_rewrites_its_line(monkeypatch, no_color) -> None
     assert len(drawn) == 1 + 9 + 1
     assert "━" in drawn[1]
     assert "3/9" in drawn[3]
-    assert "samples/s" in drawn[3]
+    assert "ETA 0:00  loss " in drawn[3]
+    assert "/s" in drawn[3]
     assert drawn[-1].endswith(" s\n")
     assert ("\033[32m" in drawn[1]) != bool(no_color)
     if no_color:
@@ -547,7 +555,7 @@ def test_progress_rewrites_at_most_ten_times_a_second(monkeypatch) -> None:
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     screen = Screen()
     classifier().fit(X, Y, batch_size=1, callbacks=[Progress(screen)], **QUIET)
-    assert screen.getvalue().count("━") // 24 <= 9  # in 0.85 s
+    assert 6 <= screen.getvalue().count("ETA") <= 9  # in 0.85 s
 
 
 def test_progress_ends_its_line_when_interrupted(monkeypatch) -> None:

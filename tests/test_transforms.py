@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tinygrad_ai import random
 from tinygrad_ai.errors import AnomalyError, DTypeError, GraphError, ShapeError
 from tinygrad_ai.ops import elementwise as el
+from tinygrad_ai.ops import trigonometry as trig
 from tinygrad_ai.ops.products import matmul
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms import (
@@ -37,12 +38,15 @@ x0, v0 = rng.standard_normal(4), rng.standard_normal(4)
 
 def f(x):
     """A scalar of a vector with mixed second derivatives."""
-    return (el.tanh(Tensor(A) @ x) ** 2).sum() * el.sin(x).sum()
+    return (el.tanh(Tensor(A) @ x) ** 2).sum() * trig.sin(x).sum()
 
 
 def difference(h, x, e=1e-5):
     return np.stack(
-        [(h(Tensor(x + e * d)).numpy() - h(Tensor(x - e * d)).numpy()) / (2 * e) for d in np.eye(4)],
+        [
+            (h(Tensor(x + e * d)).numpy() - h(Tensor(x - e * d)).numpy()) / (2 * e)
+            for d in np.eye(4)
+        ],
         axis=-1,
     )
 

@@ -17,7 +17,16 @@ from tinygrad_ai.autodiff import Value
 from tinygrad_ai.backend import NUMPY, backend_for, backend_of, namespaces
 from tinygrad_ai.dtypes import check, python_default
 from tinygrad_ai.errors import DTypeError, GraphError, IndexRangeError, ShapeError
-from tinygrad_ai.ops import elementwise, index, linalg, movement, reduce, transfer
+from tinygrad_ai.ops import (
+    elementwise,
+    index,
+    linalg,
+    logic,
+    movement,
+    reduce,
+    transfer,
+    trigonometry,
+)
 
 
 def _array(data: Any, dtype: Any, device: str | None) -> Any:
@@ -282,19 +291,19 @@ class Tensor(Value):
     __neg__ = elementwise.negative
     __pos__ = elementwise.positive
     __abs__ = elementwise.absolute
-    __invert__ = elementwise.bitwise_not
-    __and__ = elementwise.bitwise_and
-    __or__ = elementwise.bitwise_or
-    __xor__ = elementwise.bitwise_xor
-    __rand__ = elementwise.bitwise_and
-    __ror__ = elementwise.bitwise_or
-    __rxor__ = elementwise.bitwise_xor
-    __eq__ = elementwise.equal
-    __ne__ = elementwise.not_equal
-    __lt__ = elementwise.less
-    __le__ = elementwise.less_equal
-    __gt__ = elementwise.greater
-    __ge__ = elementwise.greater_equal
+    __invert__ = logic.bitwise_not
+    __and__ = logic.bitwise_and
+    __or__ = logic.bitwise_or
+    __xor__ = logic.bitwise_xor
+    __rand__ = logic.bitwise_and
+    __ror__ = logic.bitwise_or
+    __rxor__ = logic.bitwise_xor
+    __eq__ = logic.equal
+    __ne__ = logic.not_equal
+    __lt__ = logic.less
+    __le__ = logic.less_equal
+    __gt__ = logic.greater
+    __ge__ = logic.greater_equal
 
     def __radd__(self, other: Any) -> Tensor:
         return elementwise.add(other, self)
@@ -326,7 +335,7 @@ class Tensor(Value):
     clip = elementwise.clip_between
     round = elementwise.round
     exp, log, sqrt, square = elementwise.exp, elementwise.log, elementwise.sqrt, elementwise.square
-    sin, cos, tanh = elementwise.sin, elementwise.cos, elementwise.tanh
+    sin, cos, tanh = trigonometry.sin, trigonometry.cos, elementwise.tanh
     sigmoid, relu, sign = elementwise.sigmoid, elementwise.relu, elementwise.sign
     sum, mean, prod, var, std = reduce.sum, reduce.mean, reduce.prod, reduce.var, reduce.std
     max, min, amax, amin = reduce.amax, reduce.amin, reduce.amax, reduce.amin

@@ -127,9 +127,7 @@ def guarded(node: Node, i: int, g: Any, lift: bool = False) -> Any:
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """``g`` summed over the axes that broadcasting added to, or stretched in, ``shape``."""
     lead = g.ndim - len(shape)
-    axes = tuple(
-        k for k in range(g.ndim) if k < lead or (shape[k - lead] == 1 and g.shape[k] != 1)
-    )
+    axes = tuple(k for k in range(g.ndim) if k < lead or (shape[k - lead] == 1 and g.shape[k] != 1))
     dtype = g.dtype
     if dtype == np.float16:  # sums of halves would overflow and lose digits
         return g.astype(np.float32).sum(axis=axes).reshape(shape).astype(dtype)
@@ -239,6 +237,7 @@ def accumulate(leaf: Value, total: Any) -> None:
         with enable_grad():
             leaf.grad = total if leaf.grad is None else leaf.grad + total
     elif leaf.grad is not None:
-        leaf.grad = leaf.result_type.box(leaf.grad.array + total)
+        # The version cell stays while gradients add up: optimisers see by it what was not cleared.
+        leaf.grad = leaf.result_type.box(leaf.grad.array + total, None, leaf.grad.version)
     else:
         leaf.grad = leaf.result_type.box(total)

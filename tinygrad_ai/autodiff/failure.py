@@ -17,7 +17,9 @@ from tinygrad_ai.errors import (
 )
 
 
-def describe(primitive: Any, arrays: Sequence[Any], params: dict[str, Any], error: Exception) -> Any:
+def describe(
+    primitive: Any, arrays: Sequence[Any], params: dict[str, Any], error: Exception
+) -> Any:
     """The error to raise instead of ``error``, which ``primitive`` met on these arrays."""
     if isinstance(error, TinygradError):
         return error
@@ -66,9 +68,7 @@ def _broadcast_error(
         return ShapeError(headline)
     width = max(map(len, shapes))
     padded = [(1,) * (width - len(s)) + s for s in shapes]
-    clash = next(
-        k - width for k in reversed(range(width)) if len({s[k] for s in padded} - {1}) > 1
-    )
+    clash = next(k - width for k in reversed(range(width)) if len({s[k] for s in padded} - {1}) > 1)
     sizes = " and ".join(str(s[clash]) for s in padded if s[clash] != 1)
     return ShapeError(
         f"{primitive.name}: shapes do not broadcast: {' and '.join(labels)}",

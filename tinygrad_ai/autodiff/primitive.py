@@ -219,7 +219,9 @@ class Primitive:
             elif source == "i":
                 arguments.append(i)
             elif source == "others":
-                arguments.append([None if k == i else load(node, k) for k in range(len(node.edges))])
+                arguments.append(
+                    [None if k == i else load(node, k) for k in range(len(node.edges))]
+                )
             else:
                 arguments.append(node.params[source])
         return rule.function(g, *arguments)

@@ -12,12 +12,14 @@ from tinygrad_ai.backend.base import (
     namespaces,
     register_backend,
 )
+from tinygrad_ai.backend.cupy import CupyBackend
 from tinygrad_ai.backend.numpy import NUMPY, SILENT, error_state
 
 __all__ = [
     "NUMPY",
     "SILENT",
     "Backend",
+    "CupyBackend",
     "Namespace",
     "backend_for",
     "backend_of",

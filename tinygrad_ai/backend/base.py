@@ -51,6 +51,7 @@ class Backend(Protocol):
 
 
 _backends: dict[str, Backend] = {}
+_homes: dict[type, Backend] = {}
 _loaders: dict[str, Callable[[], Backend]] = {}
 #: array type -> namespace: the one table that says how a primitive's forward rule is run.
 namespaces: dict[type, Any] = {}
@@ -60,6 +61,7 @@ def register_backend(backend: Backend) -> None:
     """Make ``backend`` known: its devices can be named, its arrays put into Tensors."""
     for device in backend.devices():
         _backends[device] = backend
+    _homes[backend.array_type] = backend
     namespaces[backend.array_type] = backend.xp
 
 
@@ -87,7 +89,10 @@ def backend_for(device: str) -> Backend:
 
 def backend_of(array: Any) -> Backend:
     """The backend whose array this is; raises DeviceError for a foreign type."""
-    for backend in _backends.values():
-        if isinstance(array, backend.array_type):
-            return backend
-    raise DeviceError(f"{type(array).__name__} is not an array of any registered backend")
+    for kind in type(array).__mro__:  # a subclass without a backend of its own is at home here too
+        if kind in _homes:
+            return _homes[kind]
+    raise DeviceError(
+        f"{type(array).__name__} is not an array of any registered backend",
+        "   help: inside vmap a tensor has no values of its own to read",
+    )

@@ -31,7 +31,11 @@ def run(trainer: Trainer, fit: Any, x: Any, y: Any) -> Run:
         fit=fit,
         test=lambda: trainer.evaluate(x, y),
         show=lambda terminal: show(x, y, trainer.predict(x), terminal),
-        metadata={"input": INPUT},
+        metadata={
+            "input": INPUT,
+            "normalisation": "pixels / 255",
+            "architecture": repr(trainer.model),
+        },
     )
 
     def confusion(path: Any) -> None:

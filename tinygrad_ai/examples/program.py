@@ -28,9 +28,10 @@ class Settings:
 class Run:
     """A model and its data, ready to be trained.
 
-    ``summary`` describes the model. ``fit(progress)`` trains, ``test()`` measures on data that training never saw,
-    ``show(terminal)`` gives lines that let a reader see the result, ``pictures`` maps file names to
-    functions that write them. ``metadata`` goes into the model file, beside the program's name.
+    ``summary`` describes the model. ``fit(progress)`` trains, ``test()`` measures on data that
+    training never saw, ``show(terminal)`` gives lines that let a reader see the result, and
+    ``pictures`` maps file names to functions that write them. ``metadata`` goes into the model
+    file, beside the program's name.
     """
 
     model: Any

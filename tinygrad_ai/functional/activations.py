@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygrad_ai import random
 from tinygrad_ai.errors import DTypeError, ValueRangeError
-from tinygrad_ai.ops import elementwise
+from tinygrad_ai.ops import special
 from tinygrad_ai.ops.activations import elu_, gelu_erf, gelu_tanh, leaky_relu_, silu
 from tinygrad_ai.ops.elementwise import relu, sigmoid, tanh
 from tinygrad_ai.ops.shapes import one_axis
@@ -61,7 +61,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
 
 def softplus(input: Any, beta: float = 1.0) -> Any:
     """log(1 + e^(βx))/β, a smooth relu, without overflow."""
-    return elementwise.softplus(input) if beta == 1 else elementwise.softplus(input * beta) / beta
+    return special.softplus(input) if beta == 1 else special.softplus(input * beta) / beta
 
 
 def softmax(input: Any, axis: int = -1, *, dim: int | None = None) -> Any:

@@ -13,11 +13,13 @@ from tinygrad_ai.autodiff import Value
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, warn_user
 from tinygrad_ai.functional.layers import known
 from tinygrad_ai.ops.activations import bce, bce_logits
-from tinygrad_ai.ops.elementwise import absolute, astype, clip, exp, square, where, xlogy
+from tinygrad_ai.ops.elementwise import absolute, astype, clip, exp, square, where
 from tinygrad_ai.ops.index import take, take_along_axis
 from tinygrad_ai.ops.movement import expand_dims, moveaxis
 from tinygrad_ai.ops.reduce import mean, sum
 from tinygrad_ai.ops.softmax import cross_entropy_, log_softmax_, softmax_
+from tinygrad_ai.ops.special import xlogy
+from tinygrad_ai.ops.special import xlogy
 
 
 def _reduced(name: str, losses: Any, reduction: str) -> Any:

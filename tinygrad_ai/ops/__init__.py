@@ -2,21 +2,33 @@
 
 from tinygrad_ai.autodiff import Primitive
 from tinygrad_ai.ops import (
+    activations,
     conv,
     einsum,
     elementwise,
     index,
     linalg,
+    logic,
     movement,
+    normalize,
     pool,
     products,
     reduce,
+    softmax,
+    special,
     transfer,
+    trigonometry,
 )
 
 _ROOMS = (
     elementwise,
+    special,
+    trigonometry,
+    logic,
+    activations,
     reduce,
+    softmax,
+    normalize,
     movement,
     index,
     products,

@@ -6,18 +6,8 @@ import math
 from typing import Any
 
 from tinygrad_ai.autodiff import POSITIVE, REAL, elementwise
-from tinygrad_ai.ops.elementwise import (
-    erfc,
-    exp,
-    log,
-    log1p,
-    maximum,
-    minimum,
-    sigmoid,
-    softplus,
-    tanh,
-    where,
-)
+from tinygrad_ai.ops.elementwise import exp, log, log1p, maximum, minimum, sigmoid, tanh, where
+from tinygrad_ai.ops.special import erfc, softplus
 
 UNIT = (0.0, 1.0)
 ROOT_HALF = math.sqrt(0.5)

@@ -15,11 +15,12 @@ import numpy as np
 from tinygrad_ai.autodiff import Value, linear, opaque
 from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError
-from tinygrad_ai.ops.elementwise import isnan, where
+from tinygrad_ai.ops.elementwise import where
+from tinygrad_ai.ops.logic import isnan
 from tinygrad_ai.ops.movement import broadcast_to, flip, reshape, slice_
 from tinygrad_ai.ops.reduce import any as any_of
 from tinygrad_ai.ops.reduce import mean
-from tinygrad_ai.ops.shapes import Axis, axes_of, one_axis
+from tinygrad_ai.ops.shapes import Axis, axes_of, kept_shape, one_axis
 
 #: Stands in a ``spec`` for "the next index array".
 ARRAY = "array"
@@ -180,7 +181,9 @@ def _grids(indices: Any, axis: int) -> list[Any]:
     """Index arrays that stay in place along every axis but ``axis``."""
     shape = indices.shape
     return [
-        indices if k == axis else np.arange(n).reshape([n if j == k else 1 for j in range(len(shape))])
+        indices
+        if k == axis
+        else np.arange(n).reshape([n if j == k else 1 for j in range(len(shape))])
         for k, n in enumerate(shape)
     ]
 
@@ -275,15 +278,17 @@ def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The middle element over ``axis``, the mean of the two middle ones; NaN if there is one."""
     axes = axes_of(axis, x.ndim)
     rest = [k for k in range(x.ndim) if k not in axes]
-    moved = reshape(
-        x.transpose(*rest, *axes) if x.ndim else x, (*(x.shape[k] for k in rest), -1)
-    )
+    moved = reshape(x.transpose(*rest, *axes) if x.ndim else x, (*(x.shape[k] for k in rest), -1))
     n = moved.shape[-1]
     if not n:
         raise ShapeError(f"median of no elements: shape {x.shape}, axis {axis}")
     middle = getitem(sort(moved, -1), (..., slice((n - 1) // 2, n // 2 + 1)))
     found = where(any_of(isnan(moved), -1), np.nan, mean(middle, -1))
-    return reshape(found, [1 if k in axes else m for k, m in enumerate(x.shape)]) if keepdims else found
+    return (
+        reshape(found, [1 if k in axes else m for k, m in enumerate(x.shape)])
+        if keepdims
+        else found
+    )
 
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:

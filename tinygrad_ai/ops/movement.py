@@ -87,9 +87,7 @@ pad_ = linear(
         g, key=tuple(slice(lo, lo + n) for (lo, _), n in zip(widths, in_shape, strict=True))
     ),
     batch=lambda size, widths: {"widths": ((0, 0), *widths)},
-    sample=_sample(
-        lambda rng, shape: {"widths": tuple((int(rng.integers(3)), 1) for _ in shape)}
-    ),
+    sample=_sample(lambda rng, shape: {"widths": tuple((int(rng.integers(3)), 1) for _ in shape)}),
     why="the border is constant, so the gradient is what lies inside it",
 )
 slice_ = movement(

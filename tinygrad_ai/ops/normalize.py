@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import opaque
-from tinygrad_ai.ops.elementwise import rsqrt
 from tinygrad_ai.ops.products import in_float32
 from tinygrad_ai.ops.reduce import mean_
 from tinygrad_ai.ops.shapes import count, shifted
+from tinygrad_ai.ops.special import rsqrt
 
 
 def _unit_rms(xp: Any, x: Any, axis: tuple[int, ...], eps: float) -> Any:

@@ -10,14 +10,8 @@ import numpy as np
 from tinygrad_ai.autodiff import linear, opaque, reduction
 from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.errors import ShapeError
-from tinygrad_ai.ops.elementwise import (
-    absolute,
-    astype,
-    exp,
-    not_equal,
-    power,
-    where,
-)
+from tinygrad_ai.ops.elementwise import absolute, astype, exp, power, where
+from tinygrad_ai.ops.logic import not_equal
 from tinygrad_ai.ops.movement import (
     broadcast_to_,
     flip_,
@@ -422,4 +416,3 @@ def norm(x: Any, ord: float | None = None, axis: Axis = None, keepdims: bool = F
     if ord < 0:
         raise NotImplementedError(f"norm: ord={ord} is not supported; 0, 1, 2, p > 0 and ±inf are")
     return power(sum(power(absolute(x), ord), axis, keepdims), 1 / ord)
-

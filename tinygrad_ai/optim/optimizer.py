@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+import copy
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tinygrad_ai.backend import backend_of
 from tinygrad_ai.errors import DTypeError, GraphError, ShapeError, ValueRangeError, warn_user
-from tinygrad_ai.optim import rules
+from tinygrad_ai.nn.module import Parameter
 from tinygrad_ai.tensor import Tensor
+
+Group = dict[str, Any]
 
 
 class Optimizer:
@@ -23,92 +26,218 @@ class Optimizer:
         defaults: the settings of groups that do not have their own.
 
     Raises ValueRangeError for an empty list and for settings out of range, DTypeError for what is
-    no Tensor, GraphError for a tensor that is no leaf that requires gradients.
+    no Tensor, GraphError for a tensor that is no leaf or that requires no gradient (a Parameter may
+    be frozen: it is skipped).
     """
 
     rule: ClassVar[Callable[..., None]]
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Any, **defaults: Any) -> None:
         self.defaults = defaults
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
-        self._scratch: dict[Any, list[Any]] = {}
-        self._stale: dict[Tensor, list[int]] = {}
+        self._scratch: dict[Any, tuple[Any, Any]] = {}
         self._cleared = False
-        listed = [params] if isinstance(params, Tensor) else list(params)
+        self._last: tuple[Any, list[int]] | None = None
+        listed = [params] if isinstance(params, Tensor | dict) else list(params)
         if not listed:
             raise ValueRangeError(
-                f"{type(self).__name__}: the list of parameters is empty",
+                f"{self._name}: the list of parameters is empty",
                 "   help: an iterator such as model.parameters() can be used only once",
             )
-        groups = listed if isinstance(listed[0], dict) else [{"params": listed}]
-        for group in groups:
+        for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
             self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
 
     # ------------------------------------------------------------------ what a subclass decides
 
-    def slots(self, group: dict[str, Any]) -> dict[str, float]:
+    def slots(self, group: Group) -> dict[str, float]:
         """The names of the arrays kept for each parameter, and the numbers they start at."""
         raise NotImplementedError
 
-    def numbers(self, group: dict[str, Any], step: int) -> dict[str, Any]:
-        """What the rule reads at its call number ``step`` (from 1): Python numbers."""
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
+        """What the rule reads in its ``step``-th call (from 1): Python numbers."""
         return group
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check(self, group: Group) -> None:
         """Raise ValueRangeError for settings out of range."""
-        for name in ("lr", "eps", "weight_decay", "momentum", "lr_decay"):
-            value = group.get(name, 0)
-            if not value >= 0:
-                raise ValueRangeError(f"{type(self).__name__}: {name} must be ≥ 0, got {value}")
+        for name, value in group.items():
+            low, high = self.ranges.get(name, (0.0, np.inf))
+            numbers = value if isinstance(value, tuple) else (value,)
+            if name != "params" and not all(low <= n < high for n in numbers):
+                bounds = "at least 0" if high == np.inf else f"in [{low:g}, {high:g})"
+                raise ValueRangeError(f"{self._name}: {name} must be {bounds}, got {value}")
+
+    #: settings that are not just at least 0
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
+
+    # ----------------------------------------------------------------------------------- groups
+
+    def add_param_group(self, group: Group) -> None:
+        """Train further parameters: ``{"params": [...], **settings}``."""
+        params = group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        known = {id(p) for p in self._all()}
+        for k, p in enumerate(params):
+            self._check_parameter(k, p)
+            if id(p) in known:
+                raise ValueRangeError(f"{self._name}: parameter {k} {p.shape} is listed twice")
+            known.add(id(p))
+        full = {**self.defaults, **group, "params": params}
+        if unknown := full.keys() - self.defaults.keys() - {"params"}:
+            raise ValueRangeError(
+                f"{self._name}: unknown setting {', '.join(sorted(unknown))}; known: "
+                f"{', '.join(self.defaults)}"
+            )
+        self.check(full)
+        self.param_groups.append(full)
+        self._scratch.clear()
+
+    def _check_parameter(self, k: int, p: Any) -> None:
+        if not isinstance(p, Tensor):
+            raise DTypeError(f"{self._name}: parameter {k} is a {type(p).__name__}, not a Tensor")
+        if not p.is_leaf:
+            raise GraphError(
+                f"{self._name}: parameter {k} {p.shape} is the result of an operation",
+                "   help: only leaves can be trained, Tensor(data, requires_grad=True)",
+            )
+        if not p.requires_grad and not isinstance(p, Parameter):
+            raise GraphError(
+                f"{self._name}: parameter {k} {p.shape} does not require gradients",
+                "   help: Tensor(data, requires_grad=True) does",
+            )
+
+    def _all(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; setting it sets that of all groups."""
+        return self.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            self.check({"lr": value})
+            group["lr"] = value
 
     # --------------------------------------------------------------------------------- the work
 
+    @np.errstate(all="ignore")
     def step(self) -> None:
-        """Update every parameter that has a gradient, once."""
+        """Update every parameter that has a gradient, in place."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, group)
-        self._watch()
+        if not self._cleared:
+            self._watch()
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state = self.state.get(parameter)
-        xp = backend_of(parameter.array).xp
+    def _update(self, parameter: Tensor, group: Group) -> None:
         w, g = parameter.array, parameter.grad.array
-        half = w.dtype == np.float16  # squares of gradients would underflow
-        if half:
+        if w.dtype == np.float16:  # squares of gradients would underflow
             w, g = w.astype(np.float32), g.astype(np.float32)
+        state = self.state.get(parameter)
         if state is None:
-            state = {"step": 0} | {
-                name: xp.full(w.shape, start, dtype=w.dtype)
-                for name, start in self.slots(group).items()
-            }
-            self.state[parameter] = state
+            state = self.state[parameter] = self._fresh(w, group)
         state["step"] += 1
-        key = type(w), w.shape, w.dtype
-        if key not in self._scratch:
-            self._scratch[key] = [xp.empty_like(w), xp.empty_like(w)]
-        with np.errstate(all="ignore"):
-            numbers = self.numbers(group, state["step"])
-            type(self).rule(xp, w, g, state, numbers, *self._scratch[key])
-        if half:
+        xp = backend_of(w).xp
+        numbers = self.numbers(group, state["step"])
+        type(self).rule(xp, w, g, state, numbers, *self._scratch_for(xp, w))
+        if w is not parameter.array:
             parameter.array[...] = w
         parameter.version[0] += 1
 
+    def _fresh(self, w: Any, group: Group) -> dict[str, Any]:
+        xp = backend_of(w).xp
+        slots = self.slots(group).items()
+        return {"step": 0, **{name: xp.full(w.shape, at, dtype=w.dtype) for name, at in slots}}
+
+    def _scratch_for(self, xp: Any, w: Any) -> tuple[Any, Any]:
+        """Two arrays like ``w``: views of two buffers that all parameters of its dtype share."""
+        found = self._scratch.get((w.dtype, w.shape))
+        if found is None:
+            buffers = self._scratch.get(w.dtype)
+            if buffers is None:
+                largest = max(p.size for p in self._all())
+                buffers = tuple(xp.empty(largest, dtype=w.dtype) for _ in range(2))
+                self._scratch[w.dtype] = buffers
+            found = tuple(buffer[: w.size].reshape(w.shape) for buffer in buffers)
+            self._scratch[w.dtype, w.shape] = found
+        return found
+
     def _watch(self) -> None:
-        """Warn if a backward has added to gradients that a step used, and nothing was cleared."""
-        if self._cleared:
+        """Warn, once, where a backward added to a gradient that the last step has used up.
+
+        The version cell of a gradient is a new one after it was cleared, in whatever way.
+        """
+        grad = next((p.grad for p in self._all() if p.grad is not None), None)
+        if grad is None:
             return
-        before = self._stale
-        self._stale = {
-            p: p.grad.version for group in self.param_groups for p in group["params"] if p.grad
-        }
-        del before
+        if self._last and self._last[1] is grad.version and self._last[0]() is not grad:
+            self._cleared = True
+            warn_user(
+                f"{self._name}.step: the gradients of the last step were never cleared, so they "
+                "add up; call optimizer.zero_grad() after step()"
+            )
+        self._last = weakref.ref(grad), grad.version
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         self._cleared = True
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        for parameter in self._all():
+            parameter.grad = None
+
+    # -------------------------------------------------------------------------- saving, loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and slots (NumPy arrays), with parameters by their number, as in PyTorch."""
+        number = {id(p): k for k, p in enumerate(self._all())}
+        groups = [
+            {**group, "params": [number[id(p)] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        state = {
+            number[id(p)]: {name: _to_host(v) for name, v in slots.items()}
+            for p, slots in self.state.items()
+        }
+        return {"state": state, "param_groups": copy.deepcopy(groups)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned, of an optimiser with the same parameters.
+
+        Raises ShapeError where groups or shapes differ; then nothing has been loaded.
+        """
+        groups, params = state_dict["param_groups"], list(self._all())
+        mine = [len(group["params"]) for group in self.param_groups]
+        theirs = [len(group["params"]) for group in groups]
+        if mine != theirs:
+            raise ShapeError(
+                f"{self._name}.load_state_dict: groups of {theirs} parameters in the state, of "
+                f"{mine} here"
+            )
+        state = {}
+        for key, slots in state_dict["state"].items():
+            parameter = params[int(key)]
+            for name, value in slots.items():
+                if name != "step" and tuple(value.shape) != parameter.shape:
+                    raise ShapeError(
+                        f"{self._name}.load_state_dict: {name} of parameter {key} has shape "
+                        f"{tuple(value.shape)}, the parameter {parameter.shape}"
+                    )
+            state[parameter] = {name: _to_device(v, parameter) for name, v in slots.items()}
+        self.state = state
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            settings = {name: loaded[name] for name in self.defaults if name in loaded}
+            group.update(copy.deepcopy(settings))
+
+
+def _to_host(value: Any) -> Any:
+    return value if isinstance(value, int) else backend_of(value).to_numpy(value).copy()
+
+
+def _to_device(value: Any, parameter: Tensor) -> Any:
+    return value if isinstance(value, int) else backend_of(parameter.array).asarray(value)

@@ -87,7 +87,7 @@ class LRScheduler(Callback):
             self._step(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        logs["lr"] = float(self.trainer.optimizer.lr)
+        logs["lr"] = float(self.trainer.optimizer.param_groups[0]["lr"])
         if self.per == "epoch":
             self._step(logs)
 

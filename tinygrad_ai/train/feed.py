@@ -11,7 +11,7 @@ from tinygrad_ai.backend import backend_for, backend_of, namespaces
 from tinygrad_ai.data import DataLoader, Subset, TensorDataset
 from tinygrad_ai.dtypes import is_float, python_default
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError
-from tinygrad_ai.train.names import CLASS_LOSSES, PROBABILITY_LOSSES, is_one_of
+from tinygrad_ai.train.names import CLASS_LOSSES, PROBABILITY_LOSSES, ignored_label, is_one_of
 
 CHECKED_AT_ONCE = 4096  # samples
 
@@ -95,7 +95,7 @@ class Feed:
             rule = f"the model's output has {top + 1} classes, numbered from 0"
         elif is_one_of(loss, PROBABILITY_LOSSES):
             top, rule = 1, "binary cross-entropy takes targets from 0 to 1"
-        ignored = getattr(loss, "ignore_index", -100)
+        ignored = ignored_label(loss)
         begin = 0
         for batch in DataLoader(self.dataset, CHECKED_AT_ONCE):
             *inputs, target = (_host(field) for field in batch)
@@ -116,9 +116,11 @@ class Feed:
             )
 
     def _within(
-        self, target: np.ndarray[Any, Any], top: int, rule: str, ignored: int, begin: int
+        self, target: np.ndarray[Any, Any], top: int, rule: str, ignored: int | None, begin: int
     ) -> None:
-        outside = ((target < 0) | (target > top)) & (target != ignored)
+        outside = (target < 0) | (target > top)
+        if ignored is not None:
+            outside &= target != ignored
         if outside.any():
             sample, *rest = np.argwhere(outside)[0].tolist()
             place = ", ".join(map(str, [begin + sample, *rest]))

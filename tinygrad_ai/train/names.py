@@ -94,6 +94,11 @@ def is_one_of(loss: Any, losses: tuple[Any, ...]) -> bool:
     return any(loss is one or (isinstance(one, type) and isinstance(loss, one)) for one in losses)
 
 
+def ignored_label(loss: Any) -> int | None:
+    """The label whose samples do not count, for the losses of classes (PyTorch's default -100)."""
+    return getattr(loss, "ignore_index", -100) if is_one_of(loss, CLASS_LOSSES) else None
+
+
 def _name(metric: Any) -> str:
     if isinstance(metric, str):
         return metric

@@ -11,7 +11,7 @@ from tinygrad_ai.train.callbacks import Callback, Logs
 from tinygrad_ai.train.terminal import Terminal
 
 INTERVAL = 0.1  # seconds between two rewritings
-BAR = 24  # columns
+BAR = 6, 24  # columns, at least and at most
 
 
 class Progress(Callback):
@@ -19,7 +19,7 @@ class Progress(Callback):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.terminal = Terminal(stream or sys.stderr)
-        self.full, self.empty = self.terminal.glyphs("━━", "=-")
+        self.full, self.empty = self.terminal.glyphs("━─", "=-")
         self.open_line = False
 
     def on_epoch_begin(self, epoch: int) -> None:
@@ -33,36 +33,39 @@ class Progress(Callback):
         self.shown = now
         share, spent = batch / self.plan.batches, now - self.began
         counted = f"{batch:>{len(str(self.plan.batches))}}/{self.plan.batches}"
-        facts = [f"{share * self.plan.samples / spent:,.0f} samples/s"]
-        facts.append(f"ETA {_clock(spent / share - spent)}")
-        done = round(share * BAR)
-        bar = (self.full * done, self.empty * (BAR - done))
-        self._line(bar, [counted, *_numbers(logs), *facts], end="")
+        left = f"ETA {_clock(spent / share - spent)}"
+        rate = f"{share * self.plan.samples / spent:,.0f}/s"
+        self._line([counted, left, *_numbers(logs), rate], share)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         spent = time.perf_counter() - self.began
-        self._line(None, [*_numbers(logs), _duration(spent)], end="\n")
+        self._line([*_numbers(logs), _duration(spent)])
 
     def on_train_end(self) -> None:
         if self.open_line:  # cut off in the middle of an epoch
             self.terminal.write("\n")
 
-    def _line(self, bar: tuple[str, str] | None, facts: list[str], end: str) -> None:
-        """Writes the epoch's line, in a terminal over the one before and not wider than it is."""
+    def _line(self, facts: list[str], share: float | None = None) -> None:
+        """Writes the epoch's line, in a terminal over the one before and not wider than it is.
+
+        With ``share`` it begins with a bar and stays open; facts that do not fit are left out.
+        """
+        paint = self.terminal.paint
         head = f"epoch {self.epoch:>{len(str(self.plan.epochs))}}/{self.plan.epochs}  "
-        room = shutil.get_terminal_size().columns - 1 - len(head)
-        if bar and self.terminal.is_terminal:
-            room -= BAR + 2
-        text = "  ".join(facts)
-        while self.terminal.is_terminal and len(text) > room and len(facts) > 1:
+        least = 0 if share is None else BAR[0] + 2
+        room = shutil.get_terminal_size().columns - 1 - len(head) - least
+        while self.terminal.is_terminal and len("  ".join(facts)) > room and len(facts) > 1:
             facts = facts[:-1]
-            text = "  ".join(facts)
-        if bar:
-            painted = self.terminal.paint(bar[0], "green") + self.terminal.paint(bar[1], "dim")
-            text = f"{painted}  {text}"
+        text = "  ".join(facts)
+        if share is not None:
+            width = min(max(room - len(text), 0) + BAR[0], BAR[1])
+            done = round(share * width)
+            bar = paint(self.full * done, "green") + paint(self.empty * (width - done), "dim")
+            text = f"{bar}  {text}"
         start = "\r\033[K" if self.terminal.is_terminal else ""
-        self.terminal.write(start + self.terminal.paint(head, "bold") + text + end)
-        self.open_line = not end
+        end = "\n" if share is None else ""
+        self.terminal.write(start + paint(head, "bold") + text + end)
+        self.open_line = share is not None
 
 
 def _numbers(logs: Logs) -> list[str]:

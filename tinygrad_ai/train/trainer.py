@@ -15,7 +15,7 @@ from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.train.callbacks import Callback, Logs, Plan
 from tinygrad_ai.train.feed import Feed, ToModel
 from tinygrad_ai.train.history import History
-from tinygrad_ai.train.names import Metric, loss_of, metrics_of, optimizer_of
+from tinygrad_ai.train.names import Metric, ignored_label, loss_of, metrics_of, optimizer_of
 from tinygrad_ai.train.progress import Progress
 from tinygrad_ai.transforms import detect_anomaly
 
@@ -158,7 +158,7 @@ class Trainer:
     ) -> Logs:
         for callback in callbacks:
             callback.on_epoch_begin(epoch)
-        convert, meter = ToModel(self.model), Meter(self.metrics)
+        convert, meter = ToModel(self.model), Meter(self.metrics, ignored_label(self.loss))
         watch = detect_anomaly() if self.debug else nullcontext()
         with self._mode(training=True), watch:
             for number, batch in enumerate(batches, start=1):
@@ -181,10 +181,11 @@ class Trainer:
         loss = self.loss(output, target)
         value = float(loss.item())
         if not np.isfinite(value):  # found before the gradients spoil the weights
+            lr = self.optimizer.param_groups[0]["lr"]
             raise AnomalyError(
                 f"fit: the loss is {value} in {place}",
-                f"   help: try a smaller learning rate ({self.optimizer.lr:g} now), inputs scaled "
-                "to a mean of 0 and a deviation of 1, or a loss from logits",
+                f"   help: try a smaller learning rate ({lr:g} now), inputs scaled to "
+                "a mean of 0 and a deviation of 1, or a loss from logits",
                 "   help: Trainer(debug=True) stops at the operation that makes it",
             )
         self.optimizer.zero_grad()
@@ -193,7 +194,7 @@ class Trainer:
         return value, output
 
     def _measure(self, feed: Feed, batch_size: int) -> dict[str, float]:
-        convert, meter = ToModel(self.model), Meter(self.metrics)
+        convert, meter = ToModel(self.model), Meter(self.metrics, ignored_label(self.loss))
         with self._mode(training=False), no_grad():
             for batch in feed.batches(batch_size):
                 inputs, target = convert(batch)
@@ -231,11 +232,13 @@ class Meter:
     """Loss and metrics over the batches of an epoch, exact over the epoch.
 
     Means over elements are averaged, weighted by the elements of a batch's target; other metrics
-    are computed once, from all targets and outputs.
+    are computed once, from all targets and outputs. Targets with the label ``ignored`` count
+    nowhere.
     """
 
-    def __init__(self, metrics: dict[str, Metric]) -> None:
+    def __init__(self, metrics: dict[str, Metric], ignored: int | None = None) -> None:
         self.metrics = metrics
+        self.ignored = ignored
         self.sums = dict.fromkeys(["loss", *(n for n, m in metrics.items() if m.is_mean)], 0.0)
         self.weight = 0
         self.seen: list[tuple[Any, Any]] = []
@@ -243,14 +246,16 @@ class Meter:
     def add(self, loss: float, target: Any, output: Any) -> None:
         """Takes in a batch."""
         values = {"loss": loss}
-        if self.metrics:
-            pair = target.numpy(), output.numpy()
+        weight = target.size
+        if self.metrics or self.ignored is not None:
+            pair = _counted(target.numpy(), output.numpy(), self.ignored)
+            weight = pair[0].size
             values |= {n: m.function(*pair) for n, m in self.metrics.items() if m.is_mean}
             if len(self.sums) <= len(self.metrics):
                 self.seen.append(pair)
         for name, value in values.items():
-            self.sums[name] += value * target.size
-        self.weight += target.size
+            self.sums[name] += value * weight
+        self.weight += weight
 
     def means(self) -> dict[str, float]:
         """What is known while the epoch goes on."""
@@ -266,6 +271,13 @@ class Meter:
                 true, predicted = (np.concatenate(part) for part in zip(*self.seen, strict=True))
                 logs[name] = float(metric.function(true, predicted))
         return logs
+
+
+def _counted(true: Any, output: Any, ignored: int | None) -> tuple[Any, Any]:
+    """Targets and outputs without those whose label is ``ignored``; classes end on axis 1."""
+    if ignored is None or true.dtype.kind == "f" or (kept := true != ignored).all():
+        return true, output
+    return true[kept], (np.moveaxis(output, 1, -1) if output.ndim > true.ndim else output)[kept]
 
 
 def _at_least(caller: str, name: str, value: Any, least: int) -> None:

@@ -36,7 +36,9 @@ select = opaque(
 class _Pullback:
     """The user's pullback with its results put in order, computed once for each cotangent."""
 
-    def __init__(self, function: Callable[[Any], Any], name: str, inputs: Any, outputs: Any) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], name: str, inputs: Any, outputs: Any
+    ) -> None:
         self.function = function
         self.name = name
         self.inputs = inputs  #: per input leaf (position in the arguments, shape, dtype)

@@ -89,7 +89,9 @@ class Traced:
         trees = []
         for k, leaves in self.leaves.items():
             made = [
-                {name: of(p) for name, p in leaf.named_parameters()} if is_module(leaf) else of(leaf)
+                {name: of(p) for name, p in leaf.named_parameters()}
+                if is_module(leaf)
+                else of(leaf)
                 for leaf in leaves
             ]
             trees.append(self.rebuild[k](made))
@@ -183,9 +185,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
             lift = recorded([value.node], targets, outer)
             values = lift or mode.interpreter is not None
             start = start_cotangent(value, None, values)
-            found = pull_back(
-                {value.node: start}, targets, lift=values, record=lift, retain=values
-            )
+            found = pull_back({value.node: start}, targets, lift=values, record=lift, retain=values)
         trees = traced.gather(found)
         return _released(value, lift), trees[0] if single else tuple(trees)
 

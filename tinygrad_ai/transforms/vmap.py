@@ -82,9 +82,7 @@ class Level:
             )
         results = []
         for k in range(self.size):
-            one = [
-                slice_(x, key=(k,)) if o else x for x, o in zip(inputs, own, strict=True)
-            ]
+            one = [slice_(x, key=(k,)) if o else x for x, o in zip(inputs, own, strict=True)]
             results.append(primitive(*one, **params))
         return stack(results)
 

@@ -1,0 +1,1 @@
+"""Showing what the library does: formulas from the rules themselves."""

@@ -1,0 +1,95 @@
+"""What is added to a loss to keep weights small, and limits for gradients."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.backend import backend_of
+from tinygrad_ai.errors import ValueRangeError
+from tinygrad_ai.ops.elementwise import absolute, square
+from tinygrad_ai.ops.reduce import sum as sum_over
+from tinygrad_ai.tensor import Tensor
+
+
+def l1_penalty(params: Tensor | Iterable[Tensor], lam: float) -> Tensor:
+    """lam·Σ|w|, to be added to a loss; its gradient is lam·sign(w), and 0 at 0."""
+    return _penalty(params, lam, absolute)
+
+
+def l2_penalty(params: Tensor | Iterable[Tensor], lam: float) -> Tensor:
+    """lam·Σw², to be added to a loss; its gradient is 2·lam·w."""
+    return _penalty(params, lam, square)
+
+
+def _penalty(
+    params: Tensor | Iterable[Tensor], lam: float, size: Callable[[Tensor], Tensor]
+) -> Tensor:
+    terms = [sum_over(size(p)) for p in _listed(params)]
+    if not terms:
+        raise ValueRangeError("the list of parameters is empty")
+    return lam * functools.reduce(operator.add, terms)
+
+
+def _listed(params: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [params] if isinstance(params, Tensor) else list(params)
+
+
+def _gradients(params: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [p.grad for p in _listed(params) if p.grad is not None]
+
+
+def _scale(grad: Tensor, factor: Any) -> None:
+    grad.array *= factor
+    grad.version[0] += 1
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """Scale all gradients together so that their norm is at most ``max_norm``; return the norm.
+
+    The norm is that of all elements as one vector, before scaling; the factor is
+    max_norm/(norm + 1e-6) where that is below 1 (Pascanu et al., 2013). A norm that is infinite or
+    NaN raises ValueRangeError with ``error_if_nonfinite``.
+    """
+    if not max_norm >= 0 or not norm_type > 0:
+        raise ValueRangeError(
+            f"clip_grad_norm_: needs max_norm ≥ 0 and norm_type > 0, got {max_norm}, {norm_type}"
+        )
+    grads = _gradients(parameters)
+    norm = (
+        float(np.linalg.norm([_norm(g.array, norm_type) for g in grads], norm_type))
+        if grads
+        else 0.0
+    )
+    if error_if_nonfinite and not np.isfinite(norm):
+        raise ValueRangeError(f"clip_grad_norm_: the norm of the gradients is {norm}")
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:
+        for grad in grads:
+            _scale(grad, factor)
+    return norm
+
+
+def _norm(array: Any, order: float) -> float:
+    xp = backend_of(array).xp
+    wide = array.astype(np.float32) if array.dtype == np.float16 else array
+    with np.errstate(all="ignore"):
+        return float(xp.linalg.norm(wide.ravel(), order))
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of the gradients to ±``clip_value``, in place."""
+    if not clip_value >= 0:
+        raise ValueRangeError(f"clip_grad_value_: clip_value must be ≥ 0, got {clip_value}")
+    for grad in _gradients(parameters):
+        backend_of(grad.array).xp.clip(grad.array, -clip_value, clip_value, out=grad.array)
+        grad.version[0] += 1
