@@ -149,8 +149,7 @@ def test_without_matplotlib_one_line_and_the_other_files(tmp_path, capsys, monke
     arguments = ["train", "mnist-mlp", "--epochs=1", "--batch-size=500", cwd_out(tmp_path)]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert out.count("matplotlib") == 1
-    assert "tinygrad_ai[plot]" in out
+    assert out.count("no pictures: they need matplotlib; pip install 'tinygrad_ai[plot]'") == 1
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == FILES[2:]
 
 
@@ -277,7 +276,7 @@ def test_debug_shows_the_traceback(tmp_path) -> None:
 
 def test_version_and_help(capsys) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.split() == ["tinygrad-ai", "0.1.0"]
+    assert re.fullmatch(r"tinygrad-ai (\d+\.\d+\.\d+|of a checkout.*)\n", capsys.readouterr().out)
     assert main(["--help"]) == 0
     assert "130 ended by" in " ".join(capsys.readouterr().out.split())
     assert main(["train", "--help"]) == 0
@@ -334,8 +333,8 @@ def test_scan_gives_back_the_digit(kind, tmp_path) -> None:
         assert page.max() == 1
         mass = page.sum()
         middle = [np.arange(28) @ page.sum(axis=axis) / mass for axis in (1, 0)]
-        np.testing.assert_allclose(middle, 13.5, atol=0.6)
-        assert np.corrcoef(page.ravel(), pixels.ravel())[0, 1] > 0.8
+        np.testing.assert_allclose(middle, 14, atol=0.51)
+        assert np.corrcoef(page.ravel(), pixels.ravel())[0, 1] > 0.75
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -33,7 +33,8 @@ F = SimpleNamespace(
 
 def array(data, dtype):
     if isinstance(data, str):
-        return eval(data, {n: getattr(np, n) for n in ("zeros", "ones", "full")}).astype(dtype)
+        makers = {"zeros": lambda *n: np.zeros(n), "ones": lambda *n: np.ones(n), "full": np.full}
+        return eval(data, makers).astype(dtype)
     return np.array(data, dtype=dtype)
 
 

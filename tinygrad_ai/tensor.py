@@ -41,8 +41,8 @@ def _array(data: Any, dtype: Any, device: str | None) -> Any:
                 "Tensor(…) of a list of Tensors would cut their gradients",
                 "   help: stack([…]) or concatenate([…]) joins Tensors",
             )
-        dtype = python_default(data) if dtype is None else dtype
         try:
+            dtype = python_default(data) if dtype is None else dtype
             data = np.asarray(data)
         except ValueError as error:
             raise ShapeError(f"Tensor: nested lists of unequal lengths: {error}") from None
@@ -260,9 +260,11 @@ class Tensor(Value):
         return elementwise.positive(self)
 
     def __getitem__(self, key: Any) -> Tensor:
+        """``x[key]`` with NumPy's rules; basic indexing gives a view."""
         return index.getitem(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        """Change elements in place; only of tensors through which no gradient flows."""
         if self.requires_grad or (isinstance(value, Tensor) and value.requires_grad):
             raise GraphError(
                 "assignment would change a tensor that gradients flow through",

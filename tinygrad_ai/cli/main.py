@@ -26,7 +26,11 @@ class Version(argparse.Action):
     """Prints the installed version; it is looked up only when asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"tinygrad-ai {metadata.version('tinygrad_ai')}")
+        try:
+            version = metadata.version("tinygrad_ai")
+        except metadata.PackageNotFoundError:
+            version = "of a checkout that is not installed"
+        print(f"tinygrad-ai {version}")
         parser.exit()
 
 
@@ -59,10 +63,14 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (``sys.argv`` by default) and returns the exit status."""
     try:
-        arguments = parser().parse_args(argv)
-        interrupted = arguments.run(arguments, arguments.parser)
+        return _run(parser().parse_args(argv))
     except SystemExit as stop:  # argparse: --help, --version, wrong usage
         return stop.code if isinstance(stop.code, int) else WRONG_USAGE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        interrupted = arguments.run(arguments, arguments.parser)
     except KeyboardInterrupt:
         print("tinygrad-ai: interrupted", file=sys.stderr)
         return INTERRUPTED

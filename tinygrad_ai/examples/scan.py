@@ -67,12 +67,12 @@ def _fitted(ink: Array) -> Array:
 
 
 def _centred(ink: Array) -> Array:
-    """``ink`` in the middle of 28 by 28 pixels by its centre of mass, as far as it fits."""
+    """``ink`` on 28 by 28 pixels, its centre of mass at pixel (14, 14), as in all of MNIST."""
     page = np.zeros((SIDE, SIDE), dtype=np.float32)
     corner = []
     for axis, side in enumerate(ink.shape):
         profile = ink.sum(axis=1 - axis)
-        middle = float(profile @ (np.arange(side) + 0.5) / profile.sum())
+        middle = float(profile @ np.arange(side) / profile.sum())
         corner.append(int(np.clip(round(SIDE / 2 - middle), 0, SIDE - side)))
     top, left = corner
     page[top : top + ink.shape[0], left : left + ink.shape[1]] = ink

@@ -16,12 +16,10 @@ from tinygrad_ai.ops import products
 from tinygrad_ai.ops.elementwise import astype, where, zero
 from tinygrad_ai.ops.index import getitem, take
 from tinygrad_ai.ops.logic import equal
-from tinygrad_ai.ops.logic import equal
 from tinygrad_ai.ops.movement import expand_dims, reshape, tril
 from tinygrad_ai.ops.normalize import unit_rms
 from tinygrad_ai.ops.reduce import mean
 from tinygrad_ai.ops.shapes import count, shape_tuple
-from tinygrad_ai.ops.special import rsqrt
 from tinygrad_ai.ops.special import rsqrt
 
 

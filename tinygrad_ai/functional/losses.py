@@ -19,7 +19,6 @@ from tinygrad_ai.ops.movement import expand_dims, moveaxis
 from tinygrad_ai.ops.reduce import mean, sum
 from tinygrad_ai.ops.softmax import cross_entropy_, log_softmax_, softmax_
 from tinygrad_ai.ops.special import xlogy
-from tinygrad_ai.ops.special import xlogy
 
 
 def _reduced(name: str, losses: Any, reduction: str) -> Any:

@@ -268,4 +268,6 @@ astype = elementwise(
 
 def round(x: Any, decimals: int = 0) -> Any:
     """``x`` rounded to ``decimals`` places, halves to the even neighbour."""
+    if x.dtype.kind in "iu" and decimals >= 0:
+        return positive(x)
     return round_(x * 10**decimals) / 10**decimals if decimals else round_(x)

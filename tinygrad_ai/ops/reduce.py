@@ -159,9 +159,25 @@ def _prod_vjp(g: Any, x: Any, axis: tuple[int, ...]) -> Any:
     return spread(g, x.shape, axis) * (_before(x, k) * after) if x.shape[k] else x
 
 
+def _prod(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """The product; where it overflows or underflows, smallest factors are paired with largest."""
+    plain = xp.prod(x, axis=axis, keepdims=keepdims, dtype=_wide(x.dtype))
+    if x.dtype.kind != "f" or bool((xp.isfinite(plain) & (plain != 0)).all()):
+        return plain.astype(x.dtype) if x.dtype.kind == "f" else plain
+    rest = xp.moveaxis(x, axis, tuple(range(-len(axis), 0))).reshape(
+        *(n for k, n in enumerate(x.shape) if k not in axis), count(x.shape, axis)
+    )
+    while rest.shape[-1] > 1:
+        rest = xp.take_along_axis(rest, xp.argsort(xp.abs(rest), axis=-1), axis=-1)
+        half = rest.shape[-1] // 2
+        pairs = rest[..., :half] * rest[..., ::-1][..., :half]
+        rest = xp.concatenate([pairs, rest[..., half : rest.shape[-1] - half]], axis=-1)
+    return xp.prod(rest, axis=-1).reshape(plain.shape)
+
+
 prod_ = reduction(
     "prod",
-    lambda xp, x, *, axis, keepdims: xp.prod(x, axis=axis, keepdims=keepdims),
+    _prod,
     vjp=lambda g, x, axis: _prod_vjp(g, x, axis),
     batch=_shift,
     lower=Fold(lambda xp, total, x: total * x, 1.0),

@@ -250,6 +250,8 @@ class Meter:
         if self.metrics or self.ignored is not None:
             pair = _counted(target.numpy(), output.numpy(), self.ignored)
             weight = pair[0].size
+            if not weight:
+                return
             values |= {n: m.function(*pair) for n, m in self.metrics.items() if m.is_mean}
             if len(self.sums) <= len(self.metrics):
                 self.seen.append(pair)

@@ -1,0 +1,483 @@
+"""Optimisers against numbers worked out by hand, and against torch over ten steps."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_ai import nn, optim
+from tinygrad_ai.errors import DTypeError, GraphError, ShapeError, ValueRangeError
+from tinygrad_ai.optim import lr_scheduler
+from tinygrad_ai.tensor import Tensor
+
+
+def leaf(values, dtype=np.float64):
+    return Tensor(np.array(values, dtype), requires_grad=True)
+
+
+def give(parameter, gradient):
+    parameter.grad = Tensor(np.array(gradient, parameter.dtype))
+
+
+def stepped(optimizer, parameter, gradients):
+    for g in gradients:
+        give(parameter, g)
+        optimizer.step()
+    return parameter.numpy().copy()
+
+
+# --------------------------------------------------------------------------------- by hand
+
+
+def test_sgd_by_hand():
+    w = leaf([1.0, -2.0])
+    assert stepped(optim.SGD([w], lr=0.1), w, [[0.5, -1.0]]).tolist() == [0.95, -1.9]
+
+
+def test_momentum_by_hand():
+    w = leaf([0.0])
+    # v: 1, 1.9, 2.71
+    found = stepped(optim.SGD([w], lr=0.1, momentum=0.9), w, [[1.0]] * 3)
+    np.testing.assert_allclose(found, [-0.1 * (1 + 1.9 + 2.71)], rtol=1e-14)
+
+
+def test_nesterov_by_hand():
+    w = leaf([0.0])
+    found = stepped(optim.SGD([w], lr=0.1, momentum=0.9, nesterov=True), w, [[1.0]] * 2)
+    np.testing.assert_allclose(found, [-0.1 * (1 + 0.9) - 0.1 * (1 + 0.9 * 1.9)], rtol=1e-14)
+
+
+def test_adam_by_hand():
+    w = leaf([1.0, 1.0, 1.0])
+    lr, b1, b2, eps = 0.1, 0.9, 0.99, 1e-3
+    g1, g2 = np.array([2.0, -3.0, 1e-4]), np.array([-1.0, 0.5, 0.0])
+    found = stepped(optim.Adam([w], lr=lr, betas=(b1, b2), eps=eps), w, [g1, g2])
+    m1, v1 = (1 - b1) * g1, (1 - b2) * g1**2
+    expected = 1 - lr * (m1 / (1 - b1)) / (np.sqrt(v1 / (1 - b2)) + eps)
+    m2, v2 = b1 * m1 + (1 - b1) * g2, b2 * v1 + (1 - b2) * g2**2
+    expected -= lr * (m2 / (1 - b1**2)) / (np.sqrt(v2 / (1 - b2**2)) + eps)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_adam_has_eps_outside_the_root():
+    w = leaf([0.0])
+    found = stepped(optim.Adam([w], lr=1.0, eps=1.0), w, [[1e-4]])
+    np.testing.assert_allclose(found, [-1e-4 / (1e-4 + 1)], rtol=1e-10)
+
+
+def test_adamw_decays_without_a_gradient_signal():
+    w = leaf([2.0])
+    found = stepped(optim.AdamW([w], lr=0.1, weight_decay=0.5), w, [[0.0]])
+    np.testing.assert_allclose(found, [2.0 * (1 - 0.1 * 0.5)], rtol=1e-14)
+
+
+def test_rmsprop_by_hand():
+    w = leaf([0.0])
+    found = stepped(optim.RMSprop([w], lr=0.1, alpha=0.9, eps=0.5), w, [[3.0]])
+    np.testing.assert_allclose(found, [-0.1 * 3 / (math.sqrt(0.1 * 9) + 0.5)], rtol=1e-13)
+
+
+def test_adagrad_by_hand():
+    w = leaf([0.0])
+    found = stepped(optim.Adagrad([w], lr=0.1, lr_decay=0.5, eps=0.0), w, [[3.0], [4.0]])
+    np.testing.assert_allclose(found, [-0.1 - 0.1 / 1.5 * 4 / 5], rtol=1e-13)
+
+
+def test_penalties_and_their_gradients():
+    w, b = leaf([[1.0, -2.0], [0.0, 3.0]]), leaf([-0.5])
+    one = optim.l1_penalty([w, b], 0.1)
+    one.backward()
+    assert one.item() == pytest.approx(0.65)
+    np.testing.assert_allclose(w.grad.numpy(), [[0.1, -0.1], [0.0, 0.1]])
+    w.grad = b.grad = None
+    two = optim.l2_penalty([w, b], 0.1)
+    two.backward()
+    assert two.item() == pytest.approx(0.1 * (1 + 4 + 9 + 0.25))
+    np.testing.assert_allclose(b.grad.numpy(), [-0.1])
+
+
+# --------------------------------------------------------------------- what is done, and where
+
+
+def test_step_changes_in_place_and_says_so():
+    w = leaf([1.0, 2.0])
+    array = w.array
+    y = (w * w).sum()
+    stepped(optim.SGD([w], lr=0.1), w, [[1.0, 1.0]])
+    assert w.array is array
+    with pytest.raises(GraphError, match="changed in place"):
+        y.backward()
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
+def test_gradients_are_left_alone_and_missing_ones_skipped(kind):
+    w, idle, empty = leaf([[1.0, -2.0, 3.0]]), leaf([5.0]), leaf(np.zeros((0, 3)))
+    optimizer = kind([w, idle, empty], weight_decay=0.1)
+    give(w, [[0.1, 0.2, -0.3]])
+    give(empty, np.zeros((0, 3)))
+    optimizer.step()
+    assert idle.tolist() == [5.0]
+    np.testing.assert_array_equal(w.grad.numpy(), [[0.1, 0.2, -0.3]])
+    optimizer.zero_grad()
+    assert w.grad is None
+
+
+def test_scratch_is_shared_by_shapes_without_mixing():
+    shapes = [(3, 2), (6,), (2, 3), (1,), ()]
+    together = [leaf(np.full(s, 1.0)) for s in shapes]
+    alone = [leaf(np.full(s, 1.0)) for s in shapes]
+    rng = np.random.default_rng(0)
+    optimizer = optim.Adam(together, weight_decay=0.1)
+    singles = [optim.Adam([p], weight_decay=0.1) for p in alone]
+    for _ in range(3):
+        for p, q in zip(together, alone, strict=True):
+            g = rng.standard_normal(p.shape)
+            give(p, g)
+            give(q, g)
+        optimizer.step()
+        for single in singles:
+            single.step()
+    for p, q in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
+
+
+def test_halves_are_updated_in_float32():
+    w = leaf([1.0], np.float16)
+    optimizer = optim.Adam([w], lr=0.125)
+    found = stepped(optimizer, w, [[1e-4]])  # whose square is 0 in float16
+    assert w.dtype == np.float16 and found[0] == 0.875
+    assert optimizer.state[w]["exp_avg_sq"].dtype == np.float32
+
+
+def test_groups_and_learning_rates():
+    a, b = leaf([0.0]), leaf([0.0])
+    optimizer = optim.SGD([{"params": [a]}, {"params": b, "lr": 1.0}], lr=0.1)
+    give(a, [1.0])
+    give(b, [1.0])
+    optimizer.step()
+    assert (a.tolist(), b.tolist()) == ([-0.1], [-1.0])
+    assert optimizer.lr == 0.1
+    optimizer.lr = 0.5
+    assert [g["lr"] for g in optimizer.param_groups] == [0.5, 0.5]
+    with pytest.raises(ValueRangeError, match="lr"):
+        optimizer.lr = -1.0
+
+
+def test_state_goes_on_exactly():
+    rng = np.random.default_rng(3)
+    gradients = rng.standard_normal((6, 4))
+
+    def fresh(start):
+        w = leaf(start)
+        return w, optim.Adam([w], lr=0.05, weight_decay=0.1)
+
+    w, optimizer = fresh(np.ones(4))
+    whole = stepped(optimizer, w, gradients)
+    w, optimizer = fresh(np.ones(4))
+    middle = stepped(optimizer, w, gradients[:3])
+    state = optimizer.state_dict()
+    stepped(optimizer, w, gradients[3:])  # must not reach into the saved state
+    w, optimizer = fresh(middle)
+    optimizer.lr = 7.0
+    optimizer.load_state_dict(state)
+    np.testing.assert_array_equal(stepped(optimizer, w, gradients[3:]), whole)
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    a, b = leaf([1.0, 2.0]), leaf([1.0, 2.0, 3.0])
+    first, second = optim.Adam([a]), optim.Adam([b])
+    stepped(first, a, [[1.0, 1.0]])
+    with pytest.raises(ShapeError, match=r"\(2,\).*\(3,\)"):
+        second.load_state_dict(first.state_dict())
+    assert not second.state
+    with pytest.raises(ShapeError, match="groups"):
+        optim.Adam([leaf([1.0]), leaf([2.0])]).load_state_dict(first.state_dict())
+
+
+def test_training_lowers_a_loss():
+    model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+    x = Tensor(np.random.default_rng(0).standard_normal((64, 2)).astype(np.float32))
+    y = x[:, :1] * x[:, 1:]
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(150):
+        loss = nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+# ------------------------------------------------------------------------- warnings and errors
+
+
+def _accumulating(steps, clear):
+    w = leaf([1.0])
+    optimizer = optim.SGD([w], lr=0.0)
+    for _ in range(steps):
+        (w * w).sum().backward()
+        (w * 3).sum().backward()
+        optimizer.step()
+        clear(w, optimizer)
+
+
+def test_gradients_that_are_never_cleared_are_warned_of():
+    with pytest.warns(UserWarning, match="never cleared") as caught:
+        _accumulating(5, lambda w, optimizer: None)
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "clear",
+    [
+        lambda w, optimizer: optimizer.zero_grad(),
+        lambda w, optimizer: setattr(w, "grad", None),
+        lambda w, optimizer: setattr(w, "grad", Tensor(np.zeros(1))),
+    ],
+)
+def test_deliberate_accumulation_is_not_warned_of(clear):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _accumulating(4, clear)
+
+
+def test_steps_on_one_gradient_are_not_warned_of():
+    w = leaf([1.0])
+    give(w, [1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer = optim.SGD([w])
+        optimizer.step()
+        optimizer.step()
+
+
+def test_errors_name_what_is_wrong():
+    w = leaf([1.0])
+    with pytest.raises(ValueRangeError, match="empty"):
+        optim.Adam([])
+    with pytest.raises(ValueRangeError, match=r"lr.*-0\.1"):
+        optim.SGD([w], lr=-0.1)
+    with pytest.raises(ValueRangeError, match="lr"):
+        optim.SGD([w], lr=math.nan)
+    with pytest.raises(ValueRangeError, match="betas"):
+        optim.Adam([w], betas=(0.9, 1.0))
+    with pytest.raises(ValueRangeError, match="nesterov"):
+        optim.SGD([w], nesterov=True)
+    with pytest.raises(ValueRangeError, match="twice"):
+        optim.SGD([w, w])
+    with pytest.raises(ValueRangeError, match="speed"):
+        optim.SGD([{"params": [w], "speed": 1}])
+    with pytest.raises(DTypeError, match="ndarray"):
+        optim.SGD([np.ones(3)])
+    with pytest.raises(GraphError, match="result of an operation"):
+        optim.SGD([w * 2])
+    with pytest.raises(GraphError, match="does not require gradients"):
+        optim.SGD([Tensor([1.0])])
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    optim.SGD(frozen.parameters()).step()
+
+
+def test_clipping():
+    a, b = leaf([0.0, 0.0]), leaf([0.0])
+    give(a, [3.0, 0.0])
+    give(b, [-4.0])
+    assert optim.clip_grad_norm_([a, b], 1.0) == pytest.approx(5.0)
+    np.testing.assert_allclose(a.grad.numpy(), [0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(b.grad.numpy(), [-0.8], rtol=1e-6)
+    assert optim.clip_grad_norm_([a, b], 10.0) == pytest.approx(1.0)
+    np.testing.assert_allclose(b.grad.numpy(), [-0.8], rtol=1e-6)
+    assert optim.clip_grad_norm_([a, b], 10.0, norm_type=math.inf) == pytest.approx(0.8)
+    assert optim.clip_grad_norm_([leaf([1.0])], 1.0) == 0.0
+    optim.clip_grad_value_([a, b], 0.7)
+    np.testing.assert_allclose(b.grad.numpy(), [-0.7])
+    give(a, [math.inf, 0.0])
+    with pytest.raises(ValueRangeError, match="inf"):
+        optim.clip_grad_norm_(a, 1.0, error_if_nonfinite=True)
+    np.testing.assert_array_equal(a.grad.numpy(), [math.inf, 0])
+
+
+# ------------------------------------------------------------------------------------ schedules
+
+
+def rates(make, steps=8, lr=0.5):
+    optimizer = optim.SGD([leaf([1.0])], lr=lr)
+    scheduler = make(optimizer)
+    found = [optimizer.lr]
+    for _ in range(steps):
+        scheduler.step()
+        found.append(optimizer.lr)
+    return found
+
+
+def test_schedules_by_hand():
+    assert rates(lambda o: lr_scheduler.StepLR(o, 3, 0.5), 6) == [0.5] * 3 + [0.25] * 3 + [0.125]
+    assert rates(lambda o: lr_scheduler.ExponentialLR(o, 0.5), 2) == [0.5, 0.25, 0.125]
+    cosine = rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 4, 0.1), 4)
+    np.testing.assert_allclose(cosine, [0.5, 0.1 + 0.2 * (1 + math.sqrt(0.5)), 0.3,
+                                        0.1 + 0.2 * (1 - math.sqrt(0.5)), 0.1])  # fmt: skip
+    assert rates(lambda o: lr_scheduler.LinearWarmup(o, 4), 5, 1.0) == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_plateau_waits_rests_and_stops():
+    optimizer = optim.SGD([leaf([1.0])], lr=1.0)
+    plateau = lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.1, patience=1, cooldown=1, min_lr=0.05
+    )
+    found = []
+    for metric in [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0]:
+        plateau.step(metric)
+        found.append(optimizer.lr)
+    np.testing.assert_allclose(found, [1, 1, 1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
+
+
+def test_schedules_go_on_where_they_were():
+    for make in (
+        lambda o: lr_scheduler.StepLR(o, 2),
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 5),
+    ):
+        whole = rates(make, 6)
+        first = make(optim.SGD([leaf([1.0])], lr=0.5))
+        for _ in range(4):
+            first.step()
+        second = make(optim.SGD([leaf([1.0])], lr=9.0))
+        second.load_state_dict(first.state_dict())
+        assert second.get_last_lr() == [whole[4]]
+        second.step()
+        assert second.get_last_lr() == [whole[5]]
+
+
+def test_schedules_refuse_nonsense():
+    optimizer = optim.SGD([leaf([1.0])])
+    for make in (
+        lambda: lr_scheduler.StepLR(optimizer, 0),
+        lambda: lr_scheduler.CosineAnnealingLR(optimizer, 0),
+        lambda: lr_scheduler.LinearWarmup(optimizer, 0),
+        lambda: lr_scheduler.ReduceLROnPlateau(optimizer, mode="low"),
+        lambda: lr_scheduler.ReduceLROnPlateau(optimizer, factor=1.5),
+    ):
+        with pytest.raises(ValueRangeError):
+            make()
+
+
+# ----------------------------------------------------------------------------------- torch
+
+unit = st.floats(0.0, 0.99)
+rate = st.floats(1e-4, 0.5)
+decay = st.sampled_from([0.0, 0.01, 0.3])
+SETTINGS = {
+    "SGD": st.fixed_dictionaries(
+        {
+            "lr": rate,
+            "momentum": st.floats(0.1, 0.95),
+            "nesterov": st.booleans(),
+            "weight_decay": decay,
+        }
+    ),
+    "Adam": st.fixed_dictionaries(
+        {"lr": rate, "betas": st.tuples(unit, unit), "eps": rate, "weight_decay": decay}
+    ),
+    "AdamW": st.fixed_dictionaries({"lr": rate, "betas": st.tuples(unit, unit)}),
+    "RMSprop": st.fixed_dictionaries(
+        {
+            "lr": rate,
+            "alpha": unit,
+            "eps": rate,
+            "momentum": st.sampled_from([0.0, 0.9]),
+            "centered": st.booleans(),
+            "weight_decay": decay,
+        }
+    ),
+    "Adagrad": st.fixed_dictionaries(
+        {"lr": rate, "lr_decay": unit, "initial_accumulator_value": unit, "weight_decay": decay}
+    ),
+}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", SETTINGS)
+@given(data=st.data())
+def test_ten_steps_as_torch_does_them(name, data):
+    torch = pytest.importorskip("torch")
+    settings = data.draw(SETTINGS[name])
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    start = rng.standard_normal((3, 5))
+    w = leaf(start)
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    optimizer = getattr(optim, name)([w], **settings)
+    peer = getattr(torch.optim, name)([theirs], **settings)
+    for _ in range(10):
+        g = rng.standard_normal(start.shape)
+        give(w, g)
+        theirs.grad = torch.tensor(g)
+        optimizer.step()
+        peer.step()
+        np.testing.assert_allclose(w.numpy(), theirs.detach().numpy(), rtol=1e-10, atol=1e-10)
+    mine, other = optimizer.state_dict()["state"][0], peer.state_dict()["state"][0]
+    assert {k for k in mine if k != "step"} <= other.keys()
+
+
+@pytest.mark.peers
+@given(
+    st.sampled_from(["StepLR", "ExponentialLR", "CosineAnnealingLR"]),
+    st.integers(1, 7),
+    st.floats(0.1, 0.9),
+)
+def test_schedules_as_torch_has_them(name, size, gamma):
+    torch = pytest.importorskip("torch")
+    args = {"StepLR": (size, gamma), "ExponentialLR": (gamma,)}.get(name, (size, 0.01))
+    mine = rates(lambda o: getattr(lr_scheduler, name)(o, *args), 15)
+    peer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler = getattr(torch.optim.lr_scheduler, name)(peer, *args)
+    theirs = [peer.param_groups[0]["lr"]]
+    for _ in range(15):
+        peer.step()
+        scheduler.step()
+        theirs.append(peer.param_groups[0]["lr"])
+    np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.peers
+@given(
+    st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 1.00005, 3.0]), min_size=5, max_size=40),
+    st.fixed_dictionaries(
+        {
+            "mode": st.sampled_from(["min", "max"]),
+            "threshold_mode": st.sampled_from(["rel", "abs"]),
+            "patience": st.integers(0, 3),
+            "cooldown": st.integers(0, 2),
+            "min_lr": st.sampled_from([0.0, 0.03]),
+        }
+    ),
+)
+def test_plateau_as_torch_has_it(metrics, settings):
+    torch = pytest.importorskip("torch")
+    optimizer = optim.SGD([leaf([1.0])], lr=0.5)
+    peer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    mine = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, **settings)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(peer, factor=0.3, **settings)
+    for metric in metrics:
+        mine.step(metric)
+        theirs.step(metric)
+        assert optimizer.lr == pytest.approx(peer.param_groups[0]["lr"], rel=1e-12)
+
+
+@pytest.mark.peers
+@given(st.integers(0, 99), st.sampled_from([1.0, 2.0, 3.0, math.inf]), st.floats(0.01, 10))
+def test_clipping_as_torch_does_it(seed, norm_type, limit):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    gradients = [rng.standard_normal(s) for s in ((3, 2), (4,), ())]
+    mine = [leaf(np.zeros(g.shape)) for g in gradients]
+    theirs = [torch.zeros(g.shape, dtype=torch.float64, requires_grad=True) for g in gradients]
+    for p, q, g in zip(mine, theirs, gradients, strict=True):
+        give(p, g)
+        q.grad = torch.tensor(g)
+    norm = optim.clip_grad_norm_(mine, limit, norm_type)
+    peer = torch.nn.utils.clip_grad_norm_(theirs, limit, norm_type)
+    assert norm == pytest.approx(peer.item(), rel=1e-10)
+    for p, q in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-10)
