@@ -136,7 +136,9 @@ def test_functions_on_integers_match_numpy_where_it_has_them(name):
     assert made.dtype == wanted.dtype
 
 
-@pytest.mark.parametrize("name", "__add__ __sub__ __mul__ __truediv__ __pow__ __mod__".split())
+@pytest.mark.parametrize(
+    "name", ["__add__", "__sub__", "__mul__", "__truediv__", "__pow__", "__mod__"]
+)
 def test_operators_take_arrays_and_scalars_on_both_sides(name):
     x = np.array([1.5, 2.5], dtype=np.float32)
     t = ta.Tensor(x)

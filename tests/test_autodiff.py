@@ -11,8 +11,8 @@ import pytest
 from gradcheck import signed
 
 from tinygrad_ai.autodiff import enable_grad, newest_first, no_grad
-from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
+from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.ops import elementwise as el
 from tinygrad_ai.ops import reduce as red
 from tinygrad_ai.tensor import Tensor

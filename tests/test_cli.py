@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,12 @@ from tinygrad_ai.examples.scan import scan
 
 Image = pytest.importorskip("PIL.Image")
 ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "PYTHONIOENCODING": "utf-8",
+    "OPENBLAS_NUM_THREADS": "1",  # two threads for such small products wait more than they work
+}
 FILES = ["confusion.png", "curves.png", "history.csv", "model.safetensors"]
 
 
@@ -31,7 +38,7 @@ def command(*arguments: object, **environment: str) -> subprocess.CompletedProce
         [sys.executable, "-m", "tinygrad_ai", *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **environment},
+        env={**ENVIRONMENT, **environment},
         timeout=120,
         check=False,
     )
@@ -161,7 +168,7 @@ def test_ctrl_c_writes_what_was_trained_and_exits_130(tmp_path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        env=ENVIRONMENT,
     )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch   1/500")
@@ -190,6 +197,14 @@ def test_programs_have_the_layers_they_promise(name) -> None:
     expected = {"mnist-mlp-deep": [(64, 784), (64, 64), (10, 64)]}
     assert shapes == expected.get(name, [(128, 784), (10, 128)])
     assert ("Dropout(" in repr(program.build())) == (name == "mnist-dropout")
+
+
+def test_the_defaults_train_well() -> None:
+    program = PROGRAMS["mnist-mlp"]
+    run = program.prepare(replace(program.defaults[0], seed=0))
+    history = run.fit(False)
+    assert history["loss"][-1] < 0.05
+    assert run.test()["accuracy"] >= 0.93
 
 
 @pytest.mark.parametrize(

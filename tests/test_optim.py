@@ -384,7 +384,7 @@ SETTINGS = {
     "RMSprop": st.fixed_dictionaries(
         {
             "lr": rate,
-            "alpha": unit,
+            "alpha": st.floats(0.5, 0.99),
             "eps": rate,
             "momentum": st.sampled_from([0.0, 0.9]),
             "centered": st.booleans(),

@@ -267,7 +267,7 @@ def test_checkpoint_gives_the_same_gradients_keeps_less_and_repeats_its_random_n
 
     def gradients(g):
         random.manual_seed(3)
-        out, pullback = vjp(lambda x, w: (g(x) ** 2).sum(), x0, w)
+        vjp(lambda x, w: (g(x) ** 2).sum(), x0, w)
         random.rand(5)
         after = random.generator().state_dict()
         w.grad = None
@@ -307,14 +307,14 @@ def test_checkpoint_has_second_derivatives():
 
 
 def test_detect_anomaly_names_the_first_operation_and_the_line():
-    with pytest.raises(AnomalyError, match="log made a NaN or an infinity") as caught:
-        with detect_anomaly():
-            el.exp(el.log(Tensor([1.0, -1.0])))  # the line
+    wrong = pytest.raises(AnomalyError, match="log made a NaN or an infinity")
+    with wrong as caught, detect_anomaly():
+        el.exp(el.log(Tensor([1.0, -1.0])))  # the line
     assert "test_transforms.py" in caught.value.__notes__[0]
-    with pytest.raises(AnomalyError, match="backward of sqrt made .* for its input 0") as caught:
-        with detect_anomaly():
-            x = Tensor([0.0], requires_grad=True)
-            el.sqrt(x).sum().backward()
+    x = Tensor([0.0], requires_grad=True)
+    wrong = pytest.raises(AnomalyError, match="backward of sqrt made a NaN")
+    with wrong as caught, detect_anomaly():
+        el.sqrt(x).sum().backward()
     assert "test_transforms.py" in caught.value.__notes__[0]
     with detect_anomaly():
         masked = el.where(Tensor([True, False]), -np.inf, Tensor([1.0, 2.0]))

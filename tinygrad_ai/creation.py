@@ -13,7 +13,9 @@ from tinygrad_ai.ops.shapes import shape_tuple
 from tinygrad_ai.tensor import Tensor
 
 
-def _made(name: str, device: str | None, requires_grad: bool, *args: Any, **keywords: Any) -> Tensor:
+def _made(
+    name: str, device: str | None, requires_grad: bool, *args: Any, **keywords: Any
+) -> Tensor:
     xp = backend_for(device or "cpu").xp
     try:
         tensor = Tensor.box(getattr(xp, name)(*args, **keywords))
@@ -93,7 +95,9 @@ def full_like(
     return full(shape, fill_value, kind, place, requires_grad)
 
 
-def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = None, device: str | None = None) -> Tensor:
+def eye(
+    n: int, m: int | None = None, k: int = 0, dtype: Any = None, device: str | None = None
+) -> Tensor:
     """Ones on diagonal ``k`` of an n × m matrix (square by default), zeros elsewhere."""
     return _made("eye", device, False, n, m, k=k, dtype=_float(dtype))
 
@@ -124,7 +128,9 @@ def linspace(
     device: str | None = None,
 ) -> Tensor:
     """``num`` evenly spaced numbers from ``start`` to ``stop``, float32 by default."""
-    return _made("linspace", device, False, start, stop, num, endpoint=endpoint, dtype=_float(dtype))
+    return _made(
+        "linspace", device, False, start, stop, num, endpoint=endpoint, dtype=_float(dtype)
+    )
 
 
 def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:

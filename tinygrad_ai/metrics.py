@@ -166,7 +166,7 @@ def _score(
         for part in (np.where(true == predicted, true, -1), predicted, true)
     )
     if average == "micro":
-        hit, taken, size = (np.sum(part, keepdims=True) for part in (hit, taken, size))
+        hit, taken, size = (part.sum(keepdims=True) for part in (hit, taken, size))
     scale = {"precision": taken, "recall": size, "f1_score": (taken + size) / 2}[name]
     each = np.where(scale > 0, hit / np.maximum(scale, 0.5), zero_division)
     if average is None:

@@ -24,6 +24,7 @@ from tinygrad_ai.ops import (
     logic,
     movement,
     reduce,
+    scan,
     transfer,
     trigonometry,
 )
@@ -342,7 +343,7 @@ class Tensor(Value):
     sum, mean, prod, var, std = reduce.sum, reduce.mean, reduce.prod, reduce.var, reduce.std
     max, min, amax, amin = reduce.amax, reduce.amin, reduce.amax, reduce.amin
     all, any, argmax, argmin = reduce.all, reduce.any, reduce.argmax, reduce.argmin
-    logsumexp, cumsum, cumprod = reduce.logsumexp, reduce.cumsum, reduce.cumprod
+    logsumexp, cumsum, cumprod = reduce.logsumexp, scan.cumsum, scan.cumprod
     norm, median = reduce.norm, index.median
     reshape, flatten, ravel = movement.reshape, movement.flatten, movement.flatten
     transpose, permute, swapaxes = movement.transpose, movement.transpose, movement.swapaxes

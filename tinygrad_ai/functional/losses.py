@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,10 @@ def _matched(name: str, input: Any, target: Any) -> Any:
             paired = np.broadcast_shapes(a, b)
         except ValueError:
             raise ShapeError(f"{name}: input {a} and target {b} differ in shape") from None
+        fix = f"; target.reshape{a} pairs them one to one" if math.prod(a) == math.prod(b) else ""
         warn_user(
             f"{name}: input {a} and target {b} differ in shape and broadcast to {paired}, which is "
-            f"rarely meant; target.reshape{a} pairs them one to one"
+            f"rarely meant{fix}"
         )
     same = not hasattr(target, "dtype") or target.dtype == input.dtype
     return target if same else astype(target, dtype=input.dtype)

@@ -20,7 +20,7 @@ from tinygrad_ai.ops.logic import isnan
 from tinygrad_ai.ops.movement import broadcast_to, flip, reshape, slice_
 from tinygrad_ai.ops.reduce import any as any_of
 from tinygrad_ai.ops.reduce import mean
-from tinygrad_ai.ops.shapes import Axis, axes_of, kept_shape, one_axis
+from tinygrad_ai.ops.shapes import Axis, axes_of, one_axis
 
 #: Stands in a ``spec`` for "the next index array".
 ARRAY = "array"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.autodiff import linear, opaque, reduction
+from tinygrad_ai.autodiff import opaque, reduction
 from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.ops.elementwise import absolute, astype, exp, power, where
@@ -15,11 +15,10 @@ from tinygrad_ai.ops.logic import not_equal
 from tinygrad_ai.ops.movement import (
     broadcast_to_,
     flip_,
-    pad,
     reshape,
     reshape_,
-    slice_,
 )
+from tinygrad_ai.ops.scan import before
 from tinygrad_ai.ops.shapes import Axis, axes_of, count, kept_shape, one_axis, shifted
 
 
@@ -143,20 +142,10 @@ amin_ = reduction(
 )
 
 
-def _along(axis: int, ndim: int, pair: tuple[int, int]) -> list[tuple[int, int]]:
-    return [pair if k == axis else (0, 0) for k in range(ndim)]
-
-
-def _before(x: Any, axis: int) -> Any:
-    """The product of all elements before each one along ``axis``."""
-    shorter = slice_(x, key=(slice(None),) * axis + (slice(0, -1),))
-    return cumprod_(pad(shorter, _along(axis, x.ndim, (1, 0)), constant_values=1), axis=axis)
-
-
 def _prod_vjp(g: Any, x: Any, axis: tuple[int, ...]) -> Any:
     (k,) = axis
-    after = flip_(_before(flip_(x, axis=axis), k), axis=axis)
-    return spread(g, x.shape, axis) * (_before(x, k) * after) if x.shape[k] else x
+    after = flip_(before(flip_(x, axis=axis), k), axis=axis)
+    return spread(g, x.shape, axis) * (before(x, k) * after) if x.shape[k] else x
 
 
 def _prod(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -188,48 +177,6 @@ prod_ = reduction(
     why="each factor is weighted by the product of all the others, without dividing by it",
 )
 
-
-# ---------------------------------------------------------------------------------- running
-
-
-cumsum_ = linear(
-    "cumsum",
-    lambda xp, x, *, axis: xp.cumsum(x, axis=axis),
-    vjp=lambda g, axis: flip_(cumsum_(flip_(g, axis=(axis,)), axis=axis), axis=(axis,)),
-    batch=lambda size, axis: {"axis": axis + 1},
-    sample=lambda rng: ((rng.standard_normal((2, 3)),), {"axis": 1}),
-    why="an element stands in every later sum, so gradients are summed from the end",
-)
-
-
-def _cumprod_vjp(g: Any, x: Any, axis: int) -> Any:
-    """before_i · r_i with r_i = g_i + x_{i+1}·r_{i+1}, a recurrence solved by doubling.
-
-    Pairs (a, b) stand for r ↦ a·r + b; composing each with the one ``step`` places on doubles the
-    reach, so log₂ n rounds do, without a division: exact where factors are 0.
-    """
-    n = x.shape[axis]
-
-    def later(v: Any, step: int) -> Any:
-        tail = slice_(v, key=(slice(None),) * axis + (slice(step, None),))
-        return pad(tail, _along(axis, v.ndim, (0, step)))
-
-    a, b = later(x, 1) if n else x, g
-    step = 1
-    while step < n:
-        a, b = a * later(a, step), b + a * later(b, step)
-        step *= 2
-    return _before(x, axis) * b if n else g
-
-
-cumprod_ = opaque(
-    "cumprod",
-    lambda xp, x, *, axis: xp.cumprod(x, axis=axis),
-    vjp=_cumprod_vjp,
-    batch=lambda size, axis: {"axis": axis + 1},
-    sample=lambda rng: ((rng.standard_normal((2, 5)) * (rng.random((2, 5)) < 0.8),), {"axis": 1}),
-    why="an element is a factor of every later product",
-)
 
 # --------------------------------------------------------------------- logarithms and lengths
 
@@ -395,20 +342,6 @@ def _nonempty(x: Any, axis: Axis, name: str) -> tuple[int, ...]:
     if not count(x.shape, axes) and math.prod(n for k, n in enumerate(x.shape) if k not in axes):
         raise ShapeError(f"{name} of no elements: shape {x.shape}, axis {axis}")
     return axes
-
-
-def cumsum(x: Any, axis: int | None = None) -> Any:
-    """Running sums along ``axis`` (of the flat array without)."""
-    if axis is None:
-        return cumsum_(reshape(x, -1), axis=0)
-    return cumsum_(x, axis=one_axis(axis, x.ndim))
-
-
-def cumprod(x: Any, axis: int | None = None) -> Any:
-    """Running products along ``axis`` (of the flat array without); exact gradients at zeros."""
-    if axis is None:
-        return cumprod_(reshape(x, -1), axis=0)
-    return cumprod_(x, axis=one_axis(axis, x.ndim))
 
 
 def norm(x: Any, ord: float | None = None, axis: Axis = None, keepdims: bool = False) -> Any:

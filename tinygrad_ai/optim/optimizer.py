@@ -126,13 +126,13 @@ class Optimizer:
 
     # --------------------------------------------------------------------------------- the work
 
-    @np.errstate(all="ignore")
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+        with np.errstate(all="ignore"):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._update(parameter, group)
         if not self._cleared:
             self._watch()
 

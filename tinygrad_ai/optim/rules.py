@@ -84,6 +84,7 @@ def rmsprop(xp: Any, w: Any, g: Any, slots: Slots, k: Numbers, a: Any, b: Any) -
         _blend(xp, mean, g, k["alpha"], b)
         xp.multiply(mean, mean, out=b)
         xp.subtract(s, b, out=b)
+        xp.maximum(b, 0, out=b)  # rounding can make a variance of 0 negative
         xp.sqrt(b, out=b)
     else:
         xp.sqrt(s, out=b)

@@ -89,7 +89,7 @@ class Feed:
 
         ``output`` is what the model makes of some samples: its second axis counts the classes.
         """
-        top = rule = None
+        top, rule = 0, ""
         if is_one_of(loss, CLASS_LOSSES) and output.ndim > 1:
             top = output.shape[1] - 1
             rule = f"the model's output has {top + 1} classes, numbered from 0"

@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from tinygrad_ai import functional, metrics, nn, optim
 from tinygrad_ai.errors import DTypeError, ValueRangeError
 
-T = TypeVar("T")
+Function = Callable[..., Any]
 
-LOSSES: dict[str, Callable[..., Any]] = {
+LOSSES: dict[str, Function] = {
     "cross_entropy": functional.cross_entropy,
     "nll": functional.nll_loss,
     "mse": functional.mse_loss,
@@ -23,14 +23,14 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "bce_with_logits": functional.binary_cross_entropy_with_logits,
     "kl_div": functional.kl_div,
 }
-OPTIMIZERS: dict[str, Callable[..., Any]] = {
+OPTIMIZERS: dict[str, Function] = {
     "sgd": optim.SGD,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
     "rmsprop": optim.RMSprop,
     "adagrad": optim.Adagrad,
 }
-METRICS: dict[str, Callable[..., Any]] = {
+METRICS: dict[str, Function] = {
     "accuracy": metrics.accuracy,
     "precision": metrics.precision,
     "recall": metrics.recall,
@@ -55,7 +55,7 @@ class Metric:
     is_mean: bool
 
 
-def loss_of(wanted: str | Callable[..., Any]) -> Callable[..., Any]:
+def loss_of(wanted: str | Function) -> Function:
     """A loss ``(output, target) -> scalar Tensor`` from its name, or the callable given."""
     return _named("loss", wanted, LOSSES)
 
@@ -68,7 +68,7 @@ def optimizer_of(wanted: Any, parameters: Iterable[Any]) -> Any:
 
 
 def metrics_of(
-    wanted: Iterable[str | Callable[..., Any]] | Mapping[str, Callable[..., Any]], loss: Any
+    wanted: Iterable[str | Function] | Mapping[str, Function], loss: Any
 ) -> dict[str, Metric]:
     """Metrics by their name in the logs; single scores are logits if ``loss`` takes logits."""
     if isinstance(wanted, str):
@@ -106,7 +106,7 @@ def _name(metric: Any) -> str:
     return str(getattr(function, "__name__", type(metric).__name__))
 
 
-def _named(kind: str, wanted: Any, known: Mapping[str, T]) -> T:
+def _named(kind: str, wanted: Any, known: Mapping[str, Function]) -> Function:
     if callable(wanted):
         return wanted
     if not isinstance(wanted, str):

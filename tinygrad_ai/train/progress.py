@@ -19,7 +19,7 @@ class Progress(Callback):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.terminal = Terminal(stream or sys.stderr)
-        self.full, self.empty = self.terminal.glyphs("━─", "=-")
+        self.full, self.empty = tuple(self.terminal.glyphs("━─", "=-"))
         self.open_line = False
 
     def on_epoch_begin(self, epoch: int) -> None:

@@ -22,7 +22,7 @@ class Terminal:
 
     def paint(self, text: str, style: str) -> str:
         """``text`` in a style of ``STYLES``, or as it is."""
-        return f"\033[{STYLES[style]}m{text}\033[0m" if self.colours else text
+        return f"\033[{STYLES[style]}m{text}\033[0m" if self.colours and text else text
 
     def glyphs(self, wanted: str, plain: str) -> str:
         """``wanted`` where the stream's encoding has all its characters, else ``plain``."""
