@@ -237,6 +237,8 @@ def test_gradients_of_cross_entropy(n, classes, weighted, smoothing, seed):
         return F.cross_entropy(x, labels, weight, label_smoothing=smoothing)
 
     check(f, rng.standard_normal((n, classes)), order=2, rtol=2e-5, seed=seed)
+    labels = rng.integers(0, classes, (n, 2))
+    check(f, rng.standard_normal((n, classes, 2)), rtol=2e-5, seed=seed)
 
 
 @given(seeds)
@@ -461,6 +463,7 @@ def test_cross_entropy_of_probabilities_as_in_torch(n, classes, weighted, eps, r
 
 
 @pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:reduction")  # torch's own, of kl_div
 @given(sizes, sizes, reductions, st.floats(0.1, 40), seeds)
 def test_other_losses_as_in_torch(m, n, reduction, scale, seed):
     rng = np.random.default_rng(seed)
@@ -487,9 +490,11 @@ def test_other_losses_as_in_torch(m, n, reduction, scale, seed):
         seed,
     )
     torch_and_ours(
-        lambda a, b, w: F.binary_cross_entropy_with_logits(a, b, w, reduction, w * w),
+        lambda a, b, w: F.binary_cross_entropy_with_logits(
+            a, b, w.detach(), reduction, (w * w).detach()
+        ),
         lambda T, a, b, w: T.binary_cross_entropy_with_logits(
-            a, b, w, reduction=reduction, pos_weight=w * w
+            a, b, w.detach(), reduction=reduction, pos_weight=(w * w).detach()
         ),
         [x, t, w],
         seed,

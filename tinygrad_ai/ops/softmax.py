@@ -89,10 +89,10 @@ def _cross_entropy(xp: Any, x: Any, labels: Any, ignore: int) -> Any:
 
 
 def _excess(xp: Any, x: Any, labels: Any, ignore: int) -> Any:
-    y = _softmax(xp, x, -1)
-    rows, i, k = _place(xp, y, labels, ignore)
-    rows[i, k] -= 1
-    return y
+    rows, i, k = _place(xp, x, labels, ignore)
+    y = _softmax(xp, rows, -1)
+    y[i, k] -= 1
+    return xp.reshape(y, x.shape)
 
 
 def _sample_labels(rng: Any) -> Any:
