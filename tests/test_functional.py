@@ -82,6 +82,16 @@ def test_cross_entropy_of_a_class_that_is_masked_out():
     assert F.cross_entropy(x, np.array([0, 1]), reduction="none").tolist() == [math.inf] * 2
 
 
+def test_ignored_labels_count_neither_above_nor_below_the_line():
+    x = np.log([[1.0, 3.0], [3.0, 1.0], [1.0, 1.0]])
+    labels, weight = np.array([1, -100, 0]), np.array([1.0, 4.0])
+    expected = -math.log(0.75), -math.log(0.5)
+    for loss, inputs in ((F.cross_entropy, x), (F.nll_loss, F.log_softmax(Tensor(x)).numpy())):
+        plain, weighted = loss(Tensor(inputs), labels), loss(Tensor(inputs), labels, weight)
+        assert plain.item() == pytest.approx(sum(expected) / 2)
+        assert weighted.item() == pytest.approx((4 * expected[0] + expected[1]) / 5)
+
+
 def test_huber_by_hand():
     x = leaf([0.5, -3.0, 1.0, 0.0])
     loss = F.huber_loss(x, 0.0, reduction="none")

@@ -38,6 +38,35 @@ def test_gradient_and_second_order_match_differences(name, seed):
 
 @pytest.mark.parametrize("name", SLOPED)
 @given(seed=seeds)
+def test_second_order_at_an_exact_fit_is_twice_the_gauss_newton_matrix(name, seed):
+    """At f(x) = target the Hessian of ‖f - target‖² is 2·JᵀJ, whatever f's own curvature."""
+    record, inputs, params = call(name, seed)
+    rng = np.random.default_rng(seed + 3)
+    moving = split(record, inputs)
+
+    def f(*xs):
+        full = list(inputs)
+        for k, x in zip(moving, xs, strict=True):
+            full[k] = x
+        return record(*full, **params)
+
+    points = [Tensor(inputs[k], requires_grad=True) for k in moving]
+    target = f(*(p.detach() for p in points)).detach()
+    ((f(*points) - target) ** 2).sum().backward(create_graph=True)
+    directions = [signed(rng, p.shape) for p in points]
+    slope = sum((p.grad * d).sum() for p, d in zip(points, directions, strict=True))
+    for p in points:
+        p.grad = None
+    slope.backward()
+    tangent = jvp(f, [p.detach() for p in points], directions)[1]
+    expected = vjp(f, *(p.detach() for p in points))[1](2 * tangent)
+    expected = expected if len(points) > 1 else (expected,)
+    for p, e in zip(points, expected, strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), e.numpy(), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SLOPED)
+@given(seed=seeds)
 def test_jvp_is_the_transpose_of_vjp(name, seed):
     record, inputs, params = call(name, seed)
     rng = np.random.default_rng(seed + 1)
@@ -86,24 +115,35 @@ def test_vmap_is_the_stack_of_single_calls(name, seed):
     np.testing.assert_allclose(made.numpy(), np.stack([s.numpy() for s in single]), rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", SLOPED)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@given(seed=seeds)
-def test_gradients_have_dtype_and_shape_of_their_input(name, dtype, seed):
-    record, inputs, params = call(name, seed)
-    if dtype == np.float16 and record.name in NO_HALVES:
-        return
+def pulled_back(record, inputs, params, v, dtype):
+    """The gradients for cotangent ``v`` with all real inputs in ``dtype``."""
     tensors = [
         Tensor(x.astype(dtype), requires_grad=True) if x.dtype.kind == "f" else x for x in inputs
     ]
     out = record(*tensors, **params)
     if out.requires_grad:
-        out.backward(signed(np.random.default_rng(seed), out.shape))
-    for k in split(record, inputs):
-        if out.requires_grad:
-            assert tensors[k].grad.dtype == dtype
-            assert tensors[k].grad.shape == inputs[k].shape
-            assert not np.shares_memory(tensors[k].grad.numpy(), tensors[k].numpy())
+        out.backward(v)
+    return out, [tensors[k].grad for k in split(record, inputs) if out.requires_grad]
+
+
+@pytest.mark.parametrize("name", SLOPED)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@given(seed=seeds)
+def test_gradients_have_dtype_and_shape_of_their_input_and_its_precision(name, dtype, seed):
+    record, inputs, params = call(name, seed)
+    if dtype == np.float16 and record.name in NO_HALVES:
+        return
+    rounded = [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
+    v = signed(np.random.default_rng(seed), record(*inputs, **params).shape).astype(dtype)
+    _, found = pulled_back(record, rounded, params, v, dtype)
+    _, exact = pulled_back(record, rounded, params, v.astype(np.float64), np.float64)
+    for k, g, h in zip(split(record, inputs), found, exact, strict=False):
+        assert g.dtype == dtype and g.shape == inputs[k].shape
+        if dtype != np.float16:  # half a digit more than a thousand roundings
+            scale = float(abs(h.numpy()).max(initial=1e-3))
+            np.testing.assert_allclose(
+                g.numpy(), h.numpy(), rtol=2e3 * np.finfo(dtype).eps, atol=scale * 2e-4
+            )
 
 
 #: LAPACK knows no halves, so NumPy refuses them.

@@ -19,14 +19,14 @@ from tinygrad_ai.autodiff.graph import (
     newest_first,
     no_grad,
 )
-from tinygrad_ai.autodiff.primitive import elementwise
+from tinygrad_ai.autodiff.primitive import Primitive, elementwise
 from tinygrad_ai.backend import NUMPY, namespaces
 from tinygrad_ai.errors import AnomalyError, DTypeError, GraphError, ShapeError
 
 #: Observes every contribution: (node, input position, incoming cotangent, contribution).
 Observer = Callable[[Node, int, Any, Any], None]
 
-drop = elementwise(
+drop: Primitive = elementwise(
     "drop",
     lambda xp, c, bad: xp.where(bad, xp.asarray(0, dtype=c.dtype), c),
     vjp=(lambda g, bad: drop(g, bad), None),

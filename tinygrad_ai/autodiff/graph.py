@@ -97,7 +97,7 @@ class Value:
     __slots__ = ("__weakref__", "array", "grad", "name", "node", "version")
 
     #: The class in which results are boxed; Tensor names itself here.
-    result_type: ClassVar[type]
+    result_type: ClassVar[type[Value]]
     array: Any
     node: Node | None
     version: list[int]  #: bumped by changes in place; views share the cell

@@ -35,7 +35,10 @@ class Backend(Protocol):
 
     name: str
     xp: Any
-    array_type: type
+
+    @property
+    def array_type(self) -> type[Any]:
+        """The type of this backend's arrays."""
 
     def asarray(self, data: Any, dtype: Any = None) -> Any:
         """A fresh array of this backend with the values of ``data`` (host or own array)."""

@@ -34,20 +34,21 @@ def scatter_add(target: Any, index: Any, values: Any) -> None:
 class _PublicErrorState:
     """The two calls that NumPy's own context variable offers, made of public functions."""
 
-    def set(self, value: Any) -> dict[str, Any]:
+    def set(self, value: Any) -> Any:
         return np.seterr(all="ignore")
 
-    def reset(self, before: dict[str, Any]) -> None:
+    def reset(self, before: Any) -> None:
         np.seterr(**before)
 
 
+error_state: Any = _PublicErrorState()
+SILENT: Any = None
 try:  # np.errstate costs as much as a small operation; the variable behind it a tenth
-    from numpy._core.umath import _extobj_contextvar as error_state
-    from numpy._core.umath import _make_extobj
-
-    SILENT = _make_extobj(all="ignore")
+    from numpy._core.umath import _extobj_contextvar, _make_extobj
 except ImportError:
-    error_state, SILENT = _PublicErrorState(), None
+    pass
+else:
+    error_state, SILENT = _extobj_contextvar, _make_extobj(all="ignore")
 
 
 class NumpyBackend:

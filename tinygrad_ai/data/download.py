@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -35,7 +33,7 @@ def download(
                     _fetch(address, file, timeout)
                 accepted = accept(temporary)
             return accepted
-        except (DataError, OSError, http.client.HTTPException) as error:
+        except (DataError, OSError) as error:
             failures.append(f"   {address}: {error or type(error).__name__}")
     raise DataError(f"no address sent {target.name}", *failures)
 
@@ -45,13 +43,20 @@ def _fetch(address: str, file: BinaryIO, timeout: float) -> None:
 
     ``HTTPResponse.read(n)`` itself takes a connection that closes early for the end of the body.
     """
-    with urllib.request.urlopen(address, timeout=timeout) as answer:
-        announced = answer.headers["Content-Length"]
-        received = 0
-        while chunk := answer.read(CHUNK):
-            file.write(chunk)
-            received += len(chunk)
-            _progress(address, received, announced, end="\r")
+    # heavy, and seldom needed
+    import http.client  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    try:
+        with urllib.request.urlopen(address, timeout=timeout) as answer:
+            announced = answer.headers["Content-Length"]
+            received = 0
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                received += len(chunk)
+                _progress(address, received, announced, end="\r")
+    except http.client.HTTPException as error:
+        raise DataError(str(error) or type(error).__name__) from None
     _progress(address, received, announced, end="\n")
     if announced and received != int(announced):
         raise DataError(f"only {received} of {announced} bytes came")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import tarfile
 import zlib
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -78,6 +77,8 @@ def _unpacked(remote: Remote, path: Path) -> dict[str, bytes]:
 
     Raises DataError with the reason alone where the archive is damaged or is another one.
     """
+    import tarfile  # noqa: PLC0415  (heavy, and needed once)
+
     remote.verify(path.read_bytes(), b"")
     rows: dict[str, list[str]] = {split: [] for split in TABLES}
     try:

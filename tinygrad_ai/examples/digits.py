@@ -13,11 +13,7 @@ from tinygrad_ai.metrics import confusion_matrix
 from tinygrad_ai.train import Trainer
 from tinygrad_ai.train.terminal import Terminal
 
-DATA = {
-    "mnist-small": data.mnist_small,
-    "mnist": data.mnist,
-    "fashion-mnist": data.fashion_mnist,
-}
+DATA = {"mnist-small": data.mnist_small, "mnist": data.mnist}
 INPUT = "digit, 28x28"  # in a model file's metadata: what `tinygrad-ai predict` may show it
 SHOWN = 5  # thumbnails that fit into 80 columns
 MISTAKES = 2  # of them

@@ -59,10 +59,22 @@ def prepare(build: Callable[[], nn.Module], settings: Settings) -> Run:
     return digits.run(trainer, fit, x_test, y_test)
 
 
+# The peak was chosen on the last tenth of the training digits, learning from the rest; accuracy
+# there, mean of 5 seeds (mnist-small) and of 3 (mnist):
+#
+#   peak              0.001   0.002   0.004   0.008   0.016
+#   mnist-small mlp   0.9350  0.9482  0.9546  0.9596  0.9490
+#        deep         0.9350  0.9458  0.9506  0.9508  0.9422
+#        dropout      0.9356  0.9490  0.9558  0.9550  0.9510
+#   mnist mlp         0.9747  0.9805  0.9820  0.9835
+#        deep         0.9714  0.9773  0.9793  0.9806
+#        dropout      0.9766  0.9811  0.9832  0.9833
+#
+# Test accuracy with it, mean of seeds 0 to 4: mlp 0.9523, deep 0.9411, dropout 0.9494 from
+# mnist-small; mlp 0.9816, deep 0.9797, dropout 0.9813 from mnist.
 DEFAULTS = (
-    Settings("mnist-small", epochs=10, batch_size=32, lr=4e-3),
-    Settings("mnist", epochs=10, batch_size=128, lr=4e-3),
-    Settings("fashion-mnist", epochs=10, batch_size=128, lr=4e-3),
+    Settings("mnist-small", epochs=10, batch_size=32, lr=8e-3),
+    Settings("mnist", epochs=10, batch_size=128, lr=8e-3),
 )
 PROGRAMS = [
     Program(name, summary, build, partial(prepare, build), DEFAULTS)

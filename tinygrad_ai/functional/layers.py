@@ -21,6 +21,7 @@ from tinygrad_ai.ops.normalize import unit_rms
 from tinygrad_ai.ops.reduce import mean
 from tinygrad_ai.ops.shapes import count, shape_tuple
 from tinygrad_ai.ops.special import rsqrt
+from tinygrad_ai.tensor import Tensor
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
@@ -163,7 +164,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
         wrong = found[(found < 0) | (found >= rows)].flat[0]
         raise IndexRangeError(f"embedding: index {wrong} is out of range: there are {rows} rows")
     y = take(weight, input, 0)
-    if padding_idx is None or not isinstance(y, Value):
+    if padding_idx is None or not isinstance(y, Tensor):
         return y
     return where(expand_dims(input == padding_idx % rows, -1), y.detach(), y)
 

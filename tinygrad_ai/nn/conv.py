@@ -102,6 +102,7 @@ class ConvTranspose2d(_Conv):
     """
 
     rank = 2
+    padding: tuple[int, ...]  # not "same" or "valid"
 
     def __init__(
         self,

@@ -216,7 +216,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 def expand_dims(x: Any, axis: Axis) -> Any:
     """``x`` with axes of size 1 put in so that they stand at ``axis`` in the result."""
     listed = axis if isinstance(axis, list | tuple) else (axis,)
-    places = axes_of(tuple(listed), x.ndim + len(listed))  # type: ignore[arg-type]
+    places = axes_of(tuple(listed), x.ndim + len(listed))
     rest = iter(x.shape)
     shape = tuple(1 if k in places else next(rest) for k in range(x.ndim + len(places)))
     return reshape_(x, shape=shape)

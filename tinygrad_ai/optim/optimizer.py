@@ -39,7 +39,7 @@ class Optimizer:
         self._scratch: dict[Any, tuple[Any, Any]] = {}
         self._cleared = False
         self._last: tuple[Any, list[int]] | None = None
-        listed = [params] if isinstance(params, Tensor | dict) else list(params)
+        listed: list[Any] = [params] if isinstance(params, Tensor | dict) else list(params)
         if not listed:
             raise ValueRangeError(
                 f"{self._name}: the list of parameters is empty",

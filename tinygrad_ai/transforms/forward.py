@@ -58,8 +58,8 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
     with enable_grad() if lift else no_grad():
         push_forward(roots, pushed, values)
     derivatives = [_tangent_of(leaf, pushed) for leaf in leaves]
-    values = [leaf if lift or not isinstance(leaf, Tensor) else leaf.detach() for leaf in leaves]
-    return rebuild(values), rebuild(derivatives)
+    results = [leaf if lift or not isinstance(leaf, Tensor) else leaf.detach() for leaf in leaves]
+    return rebuild(results), rebuild(derivatives)
 
 
 def _tangent_of(leaf: Any, pushed: dict[Node, Any]) -> Any:
