@@ -44,7 +44,6 @@ class Bundle(dict):
         return total
 
 
-@np.errstate(all="ignore")
 def pull_back(
     roots: dict[Node, Any],
     targets: Iterable[Node] | None = None,
@@ -66,7 +65,8 @@ def pull_back(
     pending = dict(roots)
     fresh: set[Node] = set()  # whose pending cotangent shares its memory with nothing
     result: dict[Node, Any] = {}
-    with enable_grad() if (lift if record is None else record) else no_grad():
+    recording = lift if record is None else record
+    with np.errstate(all="ignore"), enable_grad() if recording else no_grad():
         for node in order:
             g = pending.pop(node, None)
             if g is None:

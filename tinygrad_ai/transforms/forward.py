@@ -55,7 +55,7 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
     values = lift or mode.interpreter is not None
     if not values:
         pushed = {node: t.array for node, t in pushed.items()}
-    with enable_grad() if lift else no_grad():
+    with np.errstate(all="ignore"), enable_grad() if lift else no_grad():
         push_forward(roots, pushed, values)
     derivatives = [_tangent_of(leaf, pushed) for leaf in leaves]
     results = [leaf if lift or not isinstance(leaf, Tensor) else leaf.detach() for leaf in leaves]
@@ -71,7 +71,6 @@ def _tangent_of(leaf: Any, pushed: dict[Node, Any]) -> Any:
     return found if isinstance(found, Tensor) else Tensor.box(found)
 
 
-@np.errstate(all="ignore")
 def push_forward(roots: Sequence[Node], pushed: dict[Node, Any], lift: bool) -> None:
     """Fill ``pushed`` (node -> tangent) from its first entries up to ``roots``."""
     for node in reversed(newest_first(roots)):
