@@ -33,7 +33,9 @@ def race(
     return {name: Timing(min(s), statistics.median(s)) for name, s in seconds.items()}
 
 
-def table(timings: Mapping[str, Timing], against: str, unit: float = 1e-3, label: str = "ms") -> str:
+def table(
+    timings: Mapping[str, Timing], against: str, unit: float = 1e-3, label: str = "ms"
+) -> str:
     """The timings as lines, with each contender's time as a multiple of ``against``'s."""
     base = timings[against]
     lines = [f"{'':24}{'min ' + label:>12}{'median ' + label:>12}{'× min':>8}{'× median':>10}"]
