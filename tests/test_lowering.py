@@ -8,8 +8,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tinygrad_ai.autodiff import movement
-from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.backend import NUMPY
 from tinygrad_ai.backend.scalar import Expr, order, xp
 from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
@@ -19,7 +17,16 @@ from tinygrad_ai.jit.lower_cpu import lower_cpu, lower_elementwise
 from tinygrad_ai.ops import PRIMITIVES
 from tinygrad_ai.ops import elementwise as ops
 from tinygrad_ai.ops.index import take_
-from tinygrad_ai.ops.movement import broadcast_to_, permute
+from tinygrad_ai.ops.movement import (
+    broadcast_to_,
+    flip_,
+    pad_,
+    permute,
+    reshape_,
+    slice_,
+    tril_,
+    triu_,
+)
 from tinygrad_ai.ops.products import linear_, matmul_
 from tinygrad_ai.ops.reduce import amax_, amin_, mean_, prod_, sum_
 from tinygrad_ai.testing import sample_call
@@ -43,6 +50,10 @@ SHAPES = [
     [(2, 3, 5), ()],
     [(0, 3), (3,)],
 ]
+EXACT = {
+    "add", "subtract", "multiply", "divide", "negative", "absolute", "sqrt", "fmod", "floor",
+    "ceil", "trunc", "rint", "copysign", "maximum", "minimum", "where", "astype",
+}  # fmt: skip
 EPS = {np.dtype(d): np.finfo(d).eps for d in DTYPES}
 
 
@@ -71,11 +82,12 @@ def run(primitive, arrays, params=None, lanes=None):
 
 
 @np.errstate(all="ignore")
-def doubt(function, arrays, ulps=4):
+def doubt(function, arrays, ulps=6.5):
     """How far two good implementations of ``function`` may lie apart, for each element.
 
-    Wilkinson's running error analysis: every operation errs by ``ulps`` of its own result and
-    passes on the errors of its arguments, which are found by moving these both ways.
+    Wilkinson's running error analysis: a function errs by ``ulps`` of its own result (NumPy's by
+    up to 4, ours by up to 2.3), an operation that IEEE 754 defines only rounds what erred before,
+    and each passes on the errors of its arguments, which are found by moving these both ways.
     """
     root = function(*(Expr("symbol", (), a.dtype, k) for k, a in enumerate(arrays)))
     if root.dtype.kind != "f":
@@ -93,7 +105,8 @@ def doubt(function, arrays, ulps=4):
         if e.dtype.kind == "f":
             ways = [(x - d, x + d) if np.any(d) else (x,) for x, d in arguments]
             error = np.max([abs(f(*moved) - value) for moved in itertools.product(*ways)], axis=0)
-            error = error + ulps * (limits.eps * abs(value) + limits.smallest_subnormal)
+            rounds = error > 0 if e.op in EXACT else ulps
+            error = error + rounds * (limits.eps * abs(value) + limits.smallest_subnormal)
         known[e] = value, error
     return known[root][1]
 
@@ -216,29 +229,6 @@ def test_contractions(dtype, lanes):
     assert_close(*run(linear_, [a, b], lanes=lanes), 8, np.abs(a) @ np.abs(b).T)
 
 
-sliced = movement(
-    "sliced",
-    lambda xp, x, *, key: x[key],
-    vjp=None,
-    lower=IndexMap(
-        lambda i, shape, *, key: tuple(
-            range(n)[k].start + range(n)[k].step * j for j, k, n in zip(i, key, shape, strict=True)
-        )
-    ),
-    why="a slice starts somewhere and goes in steps",
-)
-padded = movement(
-    "padded",
-    lambda xp, x, *, before, after: xp.pad(x, (before, after)),
-    vjp=None,
-    lower=IndexMap(
-        lambda i, shape, *, before, after: (i[0] - before,),
-        inside=lambda i, shape, *, before, after: (i[0] >= before) & (i[0] < before + shape[0]),
-    ),
-    why="the border is zero",
-)
-
-
 @pytest.mark.parametrize("lanes", WIDTHS)
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_])
 def test_index_maps(dtype, lanes):
@@ -247,14 +237,44 @@ def test_index_maps(dtype, lanes):
     for axes in itertools.permutations(range(3)):
         assert_close(*run(permute, [x], {"axes": axes}, lanes))
     assert_close(*run(broadcast_to_, [x[:, :1]], {"shape": (2, 3, 5, 7)}, lanes))
-    key = (slice(None, None, -2), slice(1, 4), slice(6, None, -1))
-    assert_close(*run(sliced, [x], {"key": key}, lanes))
-    assert_close(*run(padded, [x[0, 0]], {"before": 2, "after": 13}, lanes))
-    assert_close(*run(padded, [x[0, 0, :0]], {"before": 2, "after": 3}, lanes))
     for axis in range(3):
         assert_close(*run(take_, [x, at], {"axis": axis}, lanes))
         assert_close(*run(take_, [x, at.astype(np.int32)[0, :0]], {"axis": axis}, lanes))
     assert_close(*run(take_, [x, np.array(-1)], {"axis": 2}, lanes))
+
+
+MOVES = [
+    (reshape_, (3, 5, 7), {"shape": (7, 1, 15)}),
+    (reshape_, (3, 4, 7), {"shape": (3, 2, 2, 7)}),
+    (reshape_, (3, 4, 7), {"shape": (84,)}),
+    (reshape_, (6, 10), {"shape": (4, 15)}),
+    (reshape_, (3, 1, 19), {"shape": (1, 3, 19, 1)}),
+    (reshape_, (2, 3, 0), {"shape": (0, 7)}),
+    (reshape_, (), {"shape": (1, 1)}),
+    (reshape_, (1, 1), {"shape": ()}),
+    (reshape_, (0, 3), {"shape": (2, 0, 5)}),
+    (flip_, (3, 5, 7), {"axis": (0, 2)}),
+    (flip_, (5, 19), {"axis": ()}),
+    (flip_, (), {"axis": ()}),
+    (slice_, (3, 5, 7), {"key": (slice(None, None, -2), slice(1, 4), slice(6, None, -1))}),
+    (slice_, (3, 5, 7), {"key": (-1, None, slice(None, None, 3))}),
+    (slice_, (3, 5, 7), {"key": (None, slice(1, 99), 2, None, slice(-6, -1, 2))}),
+    (slice_, (5, 19), {"key": (slice(4, 1), slice(None))}),
+    (slice_, (5, 19), {"key": (2, -3)}),
+    (slice_, (), {"key": (None,)}),
+    (pad_, (3, 5, 7), {"widths": ((0, 0), (2, 1), (3, 13))}),
+    (pad_, (1, 5), {"widths": ((1, 2), (0, 1))}),
+    (pad_, (0,), {"widths": ((2, 3),)}),
+    (pad_, (), {"widths": ()}),
+    (tril_, (2, 5, 19), {"k": 3}),
+    (triu_, (7, 3), {"k": -1}),
+]
+
+
+@pytest.mark.parametrize(("dtype", "lanes"), FORMATS)
+@pytest.mark.parametrize(("primitive", "shape", "params"), MOVES, ids=[p.name for p, *_ in MOVES])
+def test_moves(primitive, shape, params, dtype, lanes):
+    assert_close(*run(primitive, [normal(shape, dtype)], params, lanes))
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
@@ -383,7 +403,7 @@ def cuda_sources():
             (take_, [x, at], {"axis": 1}),
             (permute, [x], {"axes": (2, 0, 1)}),
             (broadcast_to_, [x], {"shape": (2, 3, 5, 7)}),
-            (padded, [x[0, 0]], {"before": 1, "after": 2}),
+            *((move, [normal(shape, dtype)], params) for move, shape, params in MOVES),
         ]:
             output = Aval.of(primitive(*arrays, **params))
             yield cuda.lower_cuda(primitive, [Aval.of(a) for a in arrays], output, params)

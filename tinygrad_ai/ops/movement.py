@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 from operator import index as as_int
 from typing import Any
 
@@ -44,6 +46,49 @@ def _some_axes(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(k for k in range(len(shape)) if rng.random() < 0.5)
 
 
+# ------------------------------------------------------------ where elements come from (``lower``)
+
+
+def _refolded(i: Any, old: tuple[int, ...], *, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """The index in shape ``old`` of the element at ``i`` of ``shape``: as far along in C order.
+
+    From the last axis on, axes of ``shape`` are taken up until they fill one of ``old``; only what
+    is filled more than once costs a division.
+    """
+    source: list[Any] = []
+    place: Any = 0
+    size = 1
+    axes = list(zip(i, shape, strict=True))
+    for n in (max(n, 1) for n in reversed(old)):
+        while size % n:
+            k, extent = axes.pop()
+            place, size = place + k * size, size * extent
+        over = size > n
+        source.insert(0, place % n if over else place)
+        place, size = place // n if over else 0, size // n
+    return tuple(source)
+
+
+def _sliced(i: Any, shape: tuple[int, ...], *, key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index, before slicing with ``key``, of the element at ``i``: ranges know the steps."""
+    source: list[Any] = []
+    rest = iter(i)
+    for part in key:
+        if part is None:
+            next(rest)
+        else:
+            taken: Any = range(shape[len(source)])[part]
+            fixed = isinstance(taken, int)
+            source.append(taken if fixed else taken.start + taken.step * next(rest))
+    return (*source, *rest)
+
+
+def _within(i: Any, shape: tuple[int, ...], *, widths: tuple[tuple[int, int], ...]) -> Any:
+    """Whether the element at ``i`` lies inside the border of ``widths``."""
+    sides = [(k >= lo) & (k < lo + n) for k, (lo, _), n in zip(i, widths, shape, strict=True)]
+    return reduce(and_, sides, True)
+
+
 # --------------------------------------------------------------------------------- the records
 
 reshape_ = movement(
@@ -51,6 +96,7 @@ reshape_ = movement(
     lambda xp, x, *, shape: xp.reshape(x, shape),
     vjp=lambda g, in_shape: reshape_(g, shape=in_shape),
     batch=lambda size, shape: {"shape": (size, *shape)},
+    lower=IndexMap(_refolded),
     sample=_sample(lambda rng, shape: {"shape": (*shape[::-1], 1)}),
     why="the elements stand in the same order, so the gradient is reshaped back",
 )
@@ -77,6 +123,11 @@ flip_ = movement(
     lambda xp, x, *, axis: xp.flip(x, axis),
     vjp=lambda g, axis: flip_(g, axis=axis),
     batch=lambda size, axis: {"axis": shifted(axis)},
+    lower=IndexMap(
+        lambda i, shape, *, axis: tuple(
+            shape[k] - 1 - at if k in axis else at for k, at in enumerate(i)
+        )
+    ),
     sample=_sample(lambda rng, shape: {"axis": _some_axes(rng, shape)}),
     why="flipping back is flipping again",
 )
@@ -87,6 +138,10 @@ pad_ = linear(
         g, key=tuple(slice(lo, lo + n) for (lo, _), n in zip(widths, in_shape, strict=True))
     ),
     batch=lambda size, widths: {"widths": ((0, 0), *widths)},
+    lower=IndexMap(
+        lambda i, shape, *, widths: tuple(k - lo for k, (lo, _) in zip(i, widths, strict=True)),
+        inside=_within,
+    ),
     sample=_sample(lambda rng, shape: {"widths": tuple((int(rng.integers(3)), 1) for _ in shape)}),
     why="the border is constant, so the gradient is what lies inside it",
 )
@@ -95,6 +150,7 @@ slice_ = movement(
     lambda xp, x, *, key: x[key],
     vjp=lambda g, in_shape, key: unslice(g, key=key, shape=in_shape),
     batch=lambda size, key: {"key": (slice(None), *key)},
+    lower=IndexMap(_sliced),
     sample=_sample(lambda rng, shape: {"key": (slice(None, None, -2),) * min(len(shape), 1)}),
     why="the elements that were not taken get no gradient",
 )
@@ -139,6 +195,7 @@ tril_ = linear(
     lambda xp, x, *, k: xp.tril(x, k),
     vjp=lambda g, k: tril_(g, k=k),
     batch="leading",
+    lower=IndexMap(lambda i, shape, *, k: i, inside=lambda i, shape, *, k: i[-1] <= i[-2] + k),
     sample=lambda rng: ((rng.standard_normal((3, 4)),), {"k": int(rng.integers(-1, 2))}),
     why="what was set to 0 gets no gradient",
 )
@@ -147,6 +204,7 @@ triu_ = linear(
     lambda xp, x, *, k: xp.triu(x, k),
     vjp=lambda g, k: triu_(g, k=k),
     batch="leading",
+    lower=IndexMap(lambda i, shape, *, k: i, inside=lambda i, shape, *, k: i[-1] >= i[-2] + k),
     sample=lambda rng: ((rng.standard_normal((3, 4)),), {"k": int(rng.integers(-1, 2))}),
     why="what was set to 0 gets no gradient",
 )
