@@ -34,7 +34,7 @@ class Cause(StrEnum):
     STALE_VALUE = "stale_value"  # evaluated at another value: y for x, saved after a change
     MISSING_CHAIN = "missing_chain"  # the derivative of an outer or inner function is missing
     REGION = "region"  # wrong only in a region of values or of positions; detail: which
-    TIE = "tie"  # wrong only where values tie
+    TIE = "tie"  # wrong only where values tie; all to one of them is a subgradient, not wrong
     LOW_PRECISION = "low_precision"  # float32 inside a float64 rule
     WRONG_AXIS = "wrong_axis"  # summed, normalised or expanded along another axis
     MEAN_VS_SUM = "mean_vs_sum"  # a mean where a sum is due, or the reverse
@@ -141,6 +141,11 @@ def softmax(x: Array, axis: int = -1) -> Array:
     return e / e.sum(axis, keepdims=True)
 
 
+def softmax_vjp(g: Array, y: Array, axis: int = -1) -> Array:
+    """The gradient of a softmax whose value is y: y (g - sum(g y))."""
+    return y * (g - (g * y).sum(axis, keepdims=True))
+
+
 def logsumexp(x: Array, axis: int = -1) -> Array:
     """log(sum(exp(x))) along an axis, shifted by the maximum."""
     top = x.max(axis, keepdims=True)
@@ -156,3 +161,30 @@ def windows(x: Array, size: int, stride: int = 1, axis: int = -1) -> Array:
     """Windows of `size` along an axis, `stride` apart; the new last axis runs within a window."""
     view = np.lib.stride_tricks.sliding_window_view(x, size, axis)
     return view[(slice(None),) * (axis % x.ndim) + (slice(None, None, stride),)]
+
+
+def scatter_add(shape: tuple[int, ...], index: Any, g: Array) -> Array:
+    """Zeros of `shape` with `g` added at `index`, duplicates accumulated."""
+    out = np.zeros(shape, g.dtype)
+    np.add.at(out, index, g)
+    return out
+
+
+def scatter_set(shape: tuple[int, ...], index: Any, g: Array) -> Array:
+    """Zeros of `shape` with `g` written at `index`: of duplicates one survives."""
+    out = np.zeros(shape, g.dtype)
+    out[index] = g
+    return out
+
+
+def correct(
+    name: str,
+    f: Function,
+    vjp: Function,
+    inputs: Inputs,
+    note: str,
+    domain: tuple[Domain, ...] | None = None,
+    dtype: Literal["float64", "float32"] = "float64",
+) -> Case:
+    """A case of the correct corpus: no cause, written in plain NumPy."""
+    return Case(name, f, vjp, inputs, None, "numpy", note, domain, dtype)

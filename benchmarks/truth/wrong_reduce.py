@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .case import Array, Case, Cause, logsumexp, normal, positive, signed, softmax, spaced
+from .case import Array, Case, Cause, Inputs, logsumexp, normal, positive, signed, softmax, spaced
 
 
 def _rows_with_ties(rng: np.random.Generator) -> list[Array]:
@@ -11,7 +11,7 @@ def _rows_with_ties(rng: np.random.Generator) -> list[Array]:
     return [x]
 
 
-def _one_zero(*shape: int) -> "object":
+def _one_zero(*shape: int) -> Inputs:
     def make(rng: np.random.Generator) -> list[Array]:
         x = rng.uniform(0.5, 2, shape)
         x[..., 2] = 0
@@ -155,9 +155,7 @@ REDUCTIONS = (
     Case(
         "max of rows gives nothing at ties",
         lambda x: x.max(-1),
-        lambda g, x: (
-            g[:, None] * _is_max(x, -1) * (_is_max(x, -1).sum(-1, keepdims=True) == 1)
-        ),
+        lambda g, x: g[:, None] * _is_max(x, -1) * (_is_max(x, -1).sum(-1, keepdims=True) == 1),
         _rows_with_ties,
         Cause.TIE,
         "numpy",
