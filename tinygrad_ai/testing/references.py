@@ -57,7 +57,7 @@ def _softmax(x: Array, *, axis: int) -> Array:
 
 
 def _cross_entropy(x: Array, labels: Array, *, ignore: int) -> Array:
-    losses = np.zeros(labels.shape)
+    losses = np.zeros(labels.shape, x.dtype)
     for place in np.ndindex(labels.shape):
         if labels[place] != ignore:
             losses[place] = np.log(np.exp(x[place]).sum()) - x[place][labels[place]]
@@ -100,7 +100,8 @@ def _windows(x: Array, *, kernel: Any, stride: Any, dilation: Any) -> Array:
     places = _places(x.shape[-len(kernel) :], kernel, stride, dilation)
     out = np.zeros((*x.shape[: -len(kernel)], *kernel, *places))
     for k, p in itertools.product(np.ndindex(*kernel), np.ndindex(*places)):
-        out[(..., *k, *p)] = x[(..., *_source(k, p, stride, dilation))]
+        at: Any = (..., *k, *p)
+        out[at] = x[(..., *_source(k, p, stride, dilation))]
     return out
 
 
@@ -109,7 +110,8 @@ def _overlap_add(x: Array, *, shape: Any, stride: Any, dilation: Any) -> Array:
     out = np.zeros((*x.shape[: -2 * rank], *shape))
     for k in np.ndindex(*x.shape[-2 * rank : -rank]):
         for p in np.ndindex(*x.shape[-rank:]):
-            out[(..., *_source(k, p, stride, dilation))] += x[(..., *k, *p)]
+            at: Any = (..., *_source(k, p, stride, dilation))
+            out[at] += x[(..., *k, *p)]
     return out
 
 
@@ -120,10 +122,8 @@ def _places(size: Any, kernel: Any, stride: Any, dilation: Any) -> tuple[int, ..
     )
 
 
-def _source(k: Any, p: Any, stride: Any, dilation: Any) -> tuple[int, ...]:
-    return tuple(
-        a * s + b * d for b, a, s, d in zip(k, p, stride, dilation, strict=True)
-    )
+def _source(k: Any, p: Any, stride: Any, dilation: Any) -> tuple[Any, ...]:
+    return tuple(a * s + b * d for b, a, s, d in zip(k, p, stride, dilation, strict=True))
 
 
 def _taps(
@@ -198,21 +198,20 @@ def _unit_rms(x: Array, *, axis: tuple[int, ...], eps: float) -> Array:
     return x / np.sqrt(np.mean(x**2, axis=axis, keepdims=True) + eps)
 
 
-def _of_numpy(*names: str) -> dict[str, Reference]:
-    return {name: getattr(np, name) for name in names}
-
+#: Records whose reference is NumPy's function of the same name.
+_NUMPY = """
+    add subtract multiply divide floor_divide remainder power negative positive abs sign
+    square reciprocal sqrt exp expm1 log log1p tanh maximum minimum where floor ceil
+    trunc cbrt hypot exp2 log2 log10 logaddexp sin cos tan arcsin arccos arctan
+    arctan2 sinh cosh arcsinh arccosh arctanh equal not_equal less less_equal
+    greater greater_equal logical_and logical_or logical_xor logical_not bitwise_and
+    bitwise_or bitwise_xor isnan isinf isfinite sum mean var std prod all any argmax
+    argmin cumsum cumprod broadcast_to flip reshape matmul take
+"""
 
 #: Name of a record -> its reference.
 REFERENCES: dict[str, Reference] = {
-    **_of_numpy(
-        *"add subtract multiply divide floor_divide remainder power negative positive abs sign".split(),
-        *"square reciprocal sqrt exp expm1 log log1p tanh maximum minimum where floor ceil".split(),
-        *"trunc cbrt hypot exp2 log2 log10 logaddexp sin cos tan arcsin arccos arctan".split(),
-        *"arctan2 sinh cosh arcsinh arccosh arctanh equal not_equal less less_equal".split(),
-        *"greater greater_equal logical_and logical_or logical_xor logical_not bitwise_and".split(),
-        *"bitwise_or bitwise_xor isnan isinf isfinite sum mean var std prod all any argmax".split(),
-        *"argmin cumsum cumprod broadcast_to flip reshape matmul take".split(),
-    ),
+    **{name: getattr(np, name) for name in _NUMPY.split()},
     "zero": lambda x: np.zeros(x.shape),
     "clip": lambda x, low, high: np.clip(x, low, high),
     "round": np.round,
@@ -221,7 +220,7 @@ REFERENCES: dict[str, Reference] = {
     "sigmoid": _sigmoid,
     "relu": lambda x: x * (x > 0),
     "rsqrt": lambda x: x**-0.5,
-    "xlogy": lambda a, b: a * np.log(b),
+    "xlogy": lambda a, b: np.where(a == 0, 0, a * np.log(b)),
     "erf": erf,
     "erfc": erfc,
     "logsigmoid": lambda x: -_softplus(-x),
