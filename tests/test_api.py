@@ -350,7 +350,42 @@ WRONG = [
     (lambda: ta.nn.functional.max_pool2d(ta.ones((1, 1, 2, 2)), 3), "max_pool2d"),
     (lambda: ta.exp(ta.ones(2), ta.ones(2)), "exp"),
     (lambda: ta.sum(ta.ones(2), dtype="float64"), "dtype"),
-    (lambda: ta.ones(2) + "a", "add"),
+    (lambda: ta.ones(2) + "a", "add: b must be a tensor, an array or numbers, not str"),
+    (lambda: ta.ones(2) * 1j, "multiply: b must be a tensor, an array or numbers, not complex"),
+    (lambda: ta.logical_and(ta.ones(2), None), "logical_and: b must be a tensor"),
+    (lambda: ta.where(ta.ones(2), ta.ones(2)), "where takes 3 inputs (condition, a, b), got 2"),
+    (lambda: ta.exp(ta.ones(2), ta.ones(2)), "exp takes 1 input (x), got 2"),
+    (lambda: ta.add(ta.ones(2), 1, out=ta.ones(2)), "add has no parameter 'out'"),
+    (lambda: ta.ones(2)[np.array([True])], "boolean index of shape (1,) at axis 0 does not fit"),
+    (lambda: ta.ones((2, 3, 4))[..., np.ones((3, 3), bool)], "(3, 3) at axis 1 does not fit"),
+    (lambda: ta.zeros(2, 3), "3 is not a dtype"),
+    (lambda: ta.zeros(None), "a shape is an int or a sequence of ints, not None"),
+    (lambda: ta.zeros(2.5), "not 2.5"),
+    (lambda: ta.zeros((2, -1)), "no negative sizes"),
+    (lambda: ta.zeros(2, dtype="abc"), "'abc' is not a dtype"),
+    (lambda: ta.ones(2).astype(None), "dtype None is not supported"),
+    (lambda: ta.Tensor(1.0, device=3), "a device is named by a string"),
+    (lambda: ta.ones(2).to(None), "a device is named by a string"),
+    (lambda: ta.Tensor([np.nan], dtype="int64"), "NaN, infinite or too large for int64"),
+    (lambda: ta.Tensor("a"), "Tensor: data must be a tensor, an array or numbers, not str"),
+    (lambda: ta.full(2, None), "not NoneType"),
+    (lambda: ta.full(2, 1j), "not complex"),
+    (lambda: ta.arange("a"), "arange: stop must be a number, not 'a'"),
+    (lambda: ta.linspace("a", 1), "linspace: start must be a number, not 'a'"),
+    (lambda: ta.random.normal(0, "a"), "normal: scale must be a number, not 'a'"),
+    (lambda: ta.random.randint(0, 1000, 5, dtype="uint8"), "uint8 holds numbers up to 255"),
+    (lambda: ta.random.randint(2.9), "whole number"),
+    (lambda: ta.random.permutation(2.9), "whole number"),
+    (lambda: ta.random.permutation(-1), "whole number of at least 0"),
+    (lambda: ta.random.rand(-1), "no negative sizes"),
+    (lambda: ta.pad(ta.ones(2), 1.7), "pad_width must hold integers"),
+    (lambda: ta.pad(ta.ones(2), 1, constant_values=np.ones(2)), "not supported"),
+    (lambda: ta.roll(ta.ones(2), (1, 2, 3), (0, 0)), "differ in number"),
+    (lambda: ta.scatter_add(ta.ones(2), 0, [0], 1.0), "larger than src ()"),
+    (lambda: ta.concatenate(None), "needs a list of arrays"),
+    (lambda: ta.sum([ta.ones(1), ta.ones(1)]), "sum: x is a list of Tensors"),
+    (lambda: ta.matmul([[1.0], [2.0, 3.0]], ta.ones(2)), "unequal lengths"),
+    (lambda: ta.add(ta.ones(2, dtype="int8"), [300]), "add: b"),
     (lambda: ta.ones(2).astype("complex64"), "not supported"),
 ]
 
@@ -362,3 +397,74 @@ def test_wrong_calls_get_one_clear_error(k):
         call()
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+ONE_ARRAY = """
+sum mean prod max min amax amin var std all any argmax argmin logsumexp cumsum cumprod norm median
+transpose squeeze flip flatten unstack sort argsort nonzero clip round exp trace
+"""
+
+
+@pytest.mark.parametrize("name", ONE_ARRAY.split())
+def test_numbers_in_lists_are_arrays_and_anything_else_is_refused(name):
+    f = getattr(ta, name)
+    rows = [[0.5, -1.0], [2.0, 0.25]]
+    np.testing.assert_array_equal(f(rows), f(np.array(rows)))
+    with pytest.raises(ta.errors.DTypeError, match=r"x must be a .* not NoneType"):
+        f(None)
+
+
+def test_lists_beside_tensors_are_as_weak_as_numbers():
+    x = ta.Tensor([1.0, 2.0], requires_grad=True)
+    y = (x ** [3.0, 1.0] + [1, 2]) * np.float32(1)
+    assert y.dtype == np.float32 and (ta.ones(2, dtype="float64") * [0.1, 1]).numpy()[0] == 0.1
+    y.backward(np.array([2.0, -1.0]))
+    np.testing.assert_array_equal(x.grad.numpy(), [6.0, -1.0])
+    assert isinstance(ta.add([1, 2], [3, 4]), np.ndarray)
+    np.testing.assert_array_equal(ta.add([1, 2], [3, 4]), [4, 6])
+    for product in (
+        x @ [1.0, -1.0],
+        [1.0, -1.0] @ x,
+        ta.dot(x, [1, -1]),
+        ta.vecdot([1, -1], x),
+        ta.einsum("i,i", x, [1, -1]),
+        ta.linalg.solve([[-1.0]], ta.Tensor([[1.0]]))[0, 0],
+    ):
+        assert product.item() == -1.0 and product.dtype == np.float32
+    np.testing.assert_array_equal(ta.concatenate([x, [5.0]]).numpy(), [1, 2, 5])
+    assert ta.sum(x=[1, 2]) == 3 and ta.stack([x[0], 7.0]).tolist() == [1.0, 7.0]
+
+
+def test_too_large_numbers_become_infinite_in_silence():
+    x = ta.ones(2)
+    x[0] = 1e300
+    assert np.isinf([ta.Tensor(1e300).item(), ta.full(1, 1e300).item(), x[0].item()]).all()
+    with pytest.raises(ta.errors.ValueRangeError, match="int64"):
+        ta.arange(2)[0] = np.nan
+
+
+def test_small_differences_from_numpy():
+    t, a = ta.arange(4), np.arange(4)
+    np.testing.assert_array_equal(ta.roll(t, (1, 2), 0).numpy(), np.roll(a, (1, 2), 0))
+    np.testing.assert_array_equal(ta.roll(t, (1, 2)).numpy(), np.roll(a, (1, 2)))
+    assert [p.tolist() for p in ta.split(t, np.int64(2))] == [[0, 1], [2, 3]]
+    assert ta.pad(ta.ones(1), 1, constant_values=np.array([3.0])).tolist() == [3, 1, 3]
+    assert ta.prod(ta.ones(2, dtype="int8"), axis=()).dtype == np.int64
+    assert ta.prod(ta.ones(2), axis=()).dtype == np.float32
+    rounded = ta.round(ta.Tensor([15, 25, -35]), -1)
+    assert rounded.tolist() == [20, 20, -40] and rounded.dtype == np.int64
+    assert ta.full(2, ta.Tensor(1.5, dtype="float64")).dtype == np.float64
+    assert ta.arange(ta.Tensor(3)).dtype == np.int64
+    x = ta.Tensor(np.arange(24.0).reshape(2, 3, 4))
+    mask = np.arange(12).reshape(3, 4) % 5 == 0
+    np.testing.assert_array_equal(x[..., mask].numpy(), x.numpy()[..., mask])
+    np.testing.assert_array_equal(x[:, mask].numpy(), x.numpy()[:, mask])
+
+
+def test_random_rows_and_half_open_ranges():
+    rows = [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+    for given in (rows, np.array(rows), ta.Tensor(rows)):
+        assert sorted(ta.random.permutation(given).tolist()) == rows
+    ta.random.manual_seed(0)
+    x = ta.random.uniform(1, 2, 100_000, dtype="float16")
+    assert x.max().item() < 2.0 and x.min().item() == 1.0

@@ -281,3 +281,69 @@ def test_shape_errors_have_names_shapes_and_the_axis():
 
 def test_recursion_limit_is_not_touched():
     assert sys.getrecursionlimit() <= 3000 or "pydevd" in sys.modules
+
+
+def test_a_second_backward_is_an_error_where_nothing_was_saved_too():
+    x = leaf([1.0, 2.0])
+    y = x.sum()
+    y.backward()
+    with pytest.raises(GraphError, match="graph was freed by an earlier backward"):
+        y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "said"),
+    [
+        (np.ones(3), ShapeError, r"hook's result has shape \(3,\), the tensor has shape \(2,\)"),
+        ("no", DTypeError, "hook's result must be a tensor"),
+        (np.array([1j, 2]), DTypeError, "must be real"),
+    ],
+)
+def test_a_hook_must_return_a_gradient(result, error, said):
+    x = leaf([1.0, 2.0])
+    x.register_hook(lambda g: result)
+    for create_graph in (False, True):
+        with pytest.raises(error, match=said):
+            (x * 3).sum().backward(create_graph=create_graph)
+    with pytest.raises(DTypeError, match="hook must be a function"):
+        x.register_hook(None)
+
+
+def test_a_hooks_result_takes_the_dtype_of_the_tensor():
+    x = leaf([1.0, 2.0], np.float32)
+    x.register_hook(lambda g: g.numpy().astype(np.float64) * [2, -1])
+    (x * 3).sum().backward()
+    assert x.grad.dtype == np.float32 and x.grad.tolist() == [6.0, -3.0]
+
+
+def test_retained_gradients_share_memory_with_nothing():
+    x, g = leaf([1.0, 2.0]), np.array([2.0, -3.0])
+    y = x * 2
+    z = y + 0.0
+    y.retain_grad()
+    z.retain_grad()
+    z.backward(Tensor.box(g))
+    y.grad[0] = 9.0
+    assert g.tolist() == z.grad.tolist() == [2.0, -3.0]
+
+
+def test_a_reshape_that_copies_is_not_a_view():
+    w, x = leaf([[1.0, 2.0], [3.0, 4.0]]), Tensor(np.array([[1.0, -2.0], [0.5, 3.0]]))
+    out = (w.T * x).sum()
+    copied = x.T.reshape(-1)
+    copied[0] = 5.0
+    out.backward()
+    np.testing.assert_array_equal(w.grad.numpy(), x.numpy().T)
+    out = (w * x).sum()
+    x.reshape(-1)[0] = 5.0
+    with pytest.raises(GraphError, match="changed in place"):
+        out.backward()
+
+
+def test_arrays_of_the_user_are_copied_where_backward_reads_them():
+    x, p, rows = leaf([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0, 0])
+    out = (x[rows] * p).sum()
+    p[0], rows[0] = 9.0, 1
+    out.backward()
+    assert x.grad.tolist() == [7.0, 0.0]

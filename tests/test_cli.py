@@ -27,7 +27,6 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
     "PYTHONIOENCODING": "utf-8",
-    "OPENBLAS_NUM_THREADS": "1",  # two threads for such small products wait more than they work
 }
 FILES = ["confusion.png", "curves.png", "history.csv", "model.safetensors"]
 
@@ -248,7 +247,7 @@ def test_an_unwritable_folder_is_found_before_training(capsys, tmp_path) -> None
     began = time.perf_counter()
     status, err = failed(capsys, "train", "mnist-mlp", "--out", tmp_path / "file")
     assert status == 1
-    assert err.startswith(f"tinygrad-ai: error: --out {tmp_path / 'file'}: cannot write there")
+    assert err.startswith(f"tinygrad-ai: error: --out {tmp_path / 'file'}: cannot write")
     assert time.perf_counter() - began < 2
 
 
@@ -284,7 +283,7 @@ def test_debug_shows_the_traceback(tmp_path) -> None:
     process = command("train", "mnist-mlp", "--debug", "--out", tmp_path / "file")
     assert process.returncode == 1
     assert "Traceback" in process.stderr
-    assert "cannot write there" in process.stderr
+    assert "cannot write" in process.stderr
 
 
 def test_version_and_help(capsys) -> None:
@@ -396,7 +395,7 @@ def test_predict_refuses_what_it_cannot_read(model, tmp_path, capsys) -> None:
     for arguments, message in [
         ((model, tmp_path / "none.png"), "cannot read .*none.png: No such file"),
         ((model, tmp_path), "cannot read .*: Is a directory"),
-        ((model, text), "cannot read .*a.txt: it is not a whole picture"),
+        ((model, text), "cannot read .*a.txt: it is not a picture"),
         ((model, cut), "cannot read .*cut.png: it is not a whole picture"),
         ((model, blank), "blank.png shows no digit"),
         ((tmp_path / "none.safetensors", picture), "cannot read .*none.safetensors"),

@@ -1,63 +1,103 @@
-"""The numeric cases in which autodiff libraries have been wrong (corner_cases.json)."""
+"""The numeric cases in which autodiff libraries have been wrong, on this library and on others."""
 
-import json
 import warnings
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import tinygrad_ai as ta
-
-CASES = json.loads((Path(__file__).parent / "corner_cases.json").read_text())
-
-#: The names of the cases where they differ from this library's.
-F = SimpleNamespace(
-    **{name: getattr(ta, name) for name in dir(ta) if not name.startswith("_")}
-    | {
-        "pow": ta.power,
-        "concat": ta.concatenate,
-        "det": ta.linalg.det,
-        "inv": ta.linalg.inv,
-        "conv1d": ta.nn.functional.conv1d,
-        "maxpool1d": ta.nn.functional.max_pool1d,
-        "log_softmax": ta.nn.functional.log_softmax,
-        "layer_norm": lambda a, eps: ta.nn.functional.layer_norm(a, a.shape, eps=eps),
-        "bce_logits": lambda a, b: ta.nn.functional.binary_cross_entropy_with_logits(
-            a, b, reduction="none"
-        ),
-    }
+from tinygrad_ai.errors import ValueRangeError
+from tinygrad_ai.ops import PRIMITIVES
+from tinygrad_ai.testing.corner_cases import (
+    CORNER_CASES,
+    check_case,
+    records_of,
+    run_case,
+    run_corner_cases,
 )
+from tinygrad_ai.testing.frameworks import Framework, Ours, framework, register_framework
+
+BY_ID = {case.id: case for case in CORNER_CASES}
 
 
-def array(data, dtype):
-    if isinstance(data, str):
-        makers = {"zeros": lambda *n: np.zeros(n), "ones": lambda *n: np.ones(n), "full": np.full}
-        return eval(data, makers).astype(dtype)
-    return np.array(data, dtype=dtype)
-
-
-@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+@pytest.mark.parametrize("case", CORNER_CASES, ids=str)
 def test_value_and_gradients(case):
-    dtype = case["dtype"]
-    names = "abcdef"[: len(case["inputs"])]
-    inputs = [ta.Tensor(array(x, dtype), requires_grad=True) for x in case["inputs"]]
+    """In the dtype and shape of value and inputs, without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        out = eval(case["expr"], {"F": F}, dict(zip(names, inputs, strict=True)))
-        v = np.ones(out.shape) if case["v"] is None else np.array(case["v"])
-        out.backward(v.astype(dtype), create_graph=case["order"] == 2)
-        if case["order"] == 2:
-            first = [x.grad for x in inputs]
-            for x in inputs:
-                x.grad = None
-            sum(g.sum() for g in first).backward()
-    rtol = 1e-10 if dtype == "float64" else 1e-3
-    np.testing.assert_allclose(out.numpy(), array(case["value"], dtype), rtol=rtol, atol=1e-300)
-    assert out.dtype == dtype
-    for x, expected in zip(inputs, case["grads"], strict=True):
-        if expected is not None:
-            wanted = array(expected, dtype)
-            np.testing.assert_allclose(x.grad.numpy(), wanted, rtol=rtol, atol=1e-300)
-            assert x.grad.dtype == dtype and x.grad.shape == x.shape
+        value, _ = Ours().differentiate(_function(case), case)
+    assert value.dtype == case.dtype
+    check_case(case)
+
+
+def _function(case):
+    def f(*inputs):
+        names = dict(zip("abcdef", inputs, strict=False))
+        return eval(case.expr, {"F": Ours.functions}, names)
+
+    return f
+
+
+def test_the_cases_are_data():
+    assert len(CORNER_CASES) == len(BY_ID) >= 75
+    for case in CORNER_CASES:
+        assert case.v.shape == case.value.shape
+        assert len(case.grads) == len(case.inputs)
+        assert all(
+            g is None or g.shape == x.shape for g, x in zip(case.grads, case.inputs, strict=True)
+        )
+
+
+def test_the_operations_behind_a_case_are_found():
+    assert records_of(BY_ID["max-self"]) == {"maximum"}
+    assert records_of(BY_ID["mse-bc"]) >= {"mean", "subtract"}
+    used = frozenset().union(*map(records_of, CORNER_CASES))
+    assert used <= set(PRIMITIVES) and len(used) > 30
+
+
+class Broken(Ours):
+    """This library with a wrong gradient, a wrong value, and a function missing."""
+
+    name = "broken"
+    functions = type(Ours.functions)(**vars(Ours.functions))
+    del functions.sinc
+    functions.tanh = functions.sigmoid
+
+    def differentiate(self, f, case):
+        value, grads = super().differentiate(f, case)
+        return value, [None if g is None else -g for g in grads]
+
+
+def test_wrong_answers_are_told_apart():
+    broken = Broken()
+    outcomes = {name: run_case(BY_ID[name], broken) for name in BY_ID}
+    assert outcomes["sinc-0"].verdict == "missing"
+    assert outcomes["sinc-0"].gave() == "no sinc"
+    assert outcomes["tanh-big"].verdict == "wrong value"
+    assert outcomes["self-div"].verdict == "right"  # its gradient is 0
+    assert outcomes["bc-outer"].verdict == "wrong gradient"
+    assert "-140" in outcomes["bc-outer"].gave()
+    assert outcomes["maximum-tie"].verdict == "other choice"
+
+
+def test_a_framework_can_be_registered():
+    class Constant(Framework):
+        name = "constant"
+        functions = Ours.functions
+
+        def differentiate(self, f, case):
+            return case.value, list(case.grads)
+
+    register_framework(Constant())
+    assert all(outcome.ok for outcome in run_corner_cases("constant"))
+    with pytest.raises(ValueRangeError, match="no framework 'tenserflow'"):
+        framework("tenserflow")
+
+
+@pytest.mark.peers
+def test_torch_is_wrong_where_it_is_known_to_be():
+    outcomes = {o.case.id: o for o in run_corner_cases("torch")}
+    assert outcomes["det-singular"].verdict == "wrong gradient"
+    assert not np.any(outcomes["det-singular"].grads[0])
+    assert outcomes["slice-step"].verdict == "missing"
+    assert outcomes["lse-all-ninf"].verdict == "other choice"
+    assert sum(o.ok for o in outcomes.values()) >= 60

@@ -567,3 +567,29 @@ def test_attention_and_embedding_as_in_torch(length, width, mask, seed):
         [rng.integers(0, length, (2, 5)), rng.standard_normal((length, width))],
         seed,
     )
+
+
+def test_integer_predictions_do_not_cut_off_the_target():
+    x, t = Tensor([1, 2]), np.array([1.5, 2.9])
+    np.testing.assert_allclose(F.mse_loss(x, t).item(), (0.25 + 0.81) / 2)
+    np.testing.assert_allclose(F.l1_loss(x, t, reduction="none").numpy(), [0.5, 0.9])
+
+
+def test_a_list_as_target_takes_on_the_dtype_of_the_prediction():
+    x = Tensor(np.ones(2, np.float32), requires_grad=True)
+    loss = F.mse_loss(x, [1.5, 3.0])
+    assert loss.dtype == np.float32 and F.l1_loss(x, 0.5).dtype == np.float32
+    np.testing.assert_allclose(loss.item(), (0.25 + 4) / 2)
+
+
+def test_batch_norm_checks_both_running_statistics():
+    x, one = Tensor(np.ones((2, 3))), Tensor(np.ones(3))
+    with pytest.raises(ShapeError, match=r"running_var \(2,\)"):
+        F.batch_norm(x, one, Tensor(np.ones(2)))
+    F.batch_norm(x, None, one, training=True, momentum=1.0)
+    np.testing.assert_array_equal(one.numpy(), 0)
+
+
+def test_rms_norm_needs_real_numbers():
+    with pytest.raises(DTypeError, match="floating-point"):
+        F.rms_norm(Tensor([[1, 2]]), 2)

@@ -149,8 +149,6 @@ def test_metadata(tmp_path):
     metadata = {"program": "mnist-mlp", "epochs": 3, "history": [0.5, None], "tinygrad_ai": "mine"}
     io.save({}, tmp_path / "f", metadata=metadata)
     assert io.read_metadata(tmp_path / "f") == metadata and io.load(tmp_path / "f") == {}
-    with safetensors.safe_open(tmp_path / "f", "np") as file:
-        assert file.metadata()["program"] == "mnist-mlp"
     io.save({"x": np.ones(2)}, tmp_path / "f")
     assert io.read_metadata(tmp_path / "f") == {}
 
@@ -164,6 +162,7 @@ def test_metadata(tmp_path):
         ({"x": np.array(["a"])}, DTypeError, "dtype <U1 is not supported"),
         ({(1, 2): np.ones(1)}, DTypeError, r"the dict has the key \(1, 2\)"),
         ({"a": {"b": np.ones(1)}, "a.b": np.ones(1)}, ValueRangeError, "the name 'a.b'"),
+        ({"__metadata__": np.ones(1)}, ValueRangeError, "cannot be named '__metadata__'"),
     ],
 )
 def test_what_cannot_be_saved(state, error, message, tmp_path):
@@ -255,8 +254,9 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match=r"cannot write .*f: No space left") as caught:
         io.save({"x": np.zeros(3)}, tmp_path / "f")
+    assert "make room" in caught.value.__notes__[0]
     assert io.load(tmp_path / "f")["x"].sum() == 3 and len(list(tmp_path.iterdir())) == 1
 
 
@@ -279,3 +279,37 @@ def test_modes_and_links(tmp_path):
     assert (tmp_path / "link").is_symlink() and io.load(tmp_path / "target") == {"n": 1}
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "target")}
     assert len(modes) == 1
+
+
+def test_equal_contents_are_equal_bytes(tmp_path):
+    metadata = {f"key{i}": f"text {i}" for i in range(8)}
+    backwards = dict(reversed(metadata.items()))
+    for name, each in (("a", metadata), ("b", metadata), ("c", backwards)):
+        io.save({"x": np.ones(3), "y": np.zeros(2)}, tmp_path / name, each)
+    assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1
+    assert io.read_metadata(tmp_path / "a") == metadata
+
+
+@pytest.mark.parametrize("path", [None, 3, b"f"])
+def test_a_path_of_another_kind(path):
+    for call in (lambda: io.load(path), lambda: io.save({}, path)):
+        with pytest.raises(DTypeError, match=f"path must be a string or a Path, not {path!r}"):
+            call()
+
+
+def test_what_a_disk_answers_names_the_file_and_what_a_network_answers_does_not(tmp_path):
+    with (
+        pytest.raises(DataError, match=r"cannot write .*f: No space"),
+        io.atomic_write(tmp_path / "f"),
+    ):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ConnectionError), io.atomic_write(tmp_path / "f"):
+        raise ConnectionResetError(104, "Connection reset by peer")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_of_a_file_leaves_nothing_and_changes_nothing(tmp_path):
+    io.check_savable(tmp_path / "new")
+    (tmp_path / "old").write_text("old")
+    io.check_savable(tmp_path / "old")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("old", "old")]

@@ -144,8 +144,28 @@ def test_mean_squared_error() -> None:
             ValueRangeError,
             "class 4 is not in labels",
         ),
+        (
+            lambda: metrics.confusion_matrix([0, 1], [0, 1], labels=[0, 1, 1]),
+            ValueRangeError,
+            "without repetition",
+        ),
+        (lambda: metrics.accuracy([[0], [1, 2]], [0, 1]), DTypeError, "y_true cannot be made an"),
+        (lambda: metrics.accuracy([1e300], [1e300]), ValueRangeError, r"class numbers.* 1e\+300"),
     ],
 )
 def test_bad_input_is_named(call, kind, message) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_one_hot_rows_are_classes_where_scores_stand_beside_them() -> None:
+    one_hot, scores = np.eye(3)[TRUE], np.eye(3)[PREDICTED] * 7 - 3.5
+    assert metrics.accuracy(one_hot, scores) == 4 / 6
+    assert metrics.f1_score(one_hot, scores, average="micro") == pytest.approx(4 / 6)
+    indicators = metrics.accuracy(one_hot, np.eye(3)[PREDICTED])  # labels: each counts by itself
+    assert indicators == pytest.approx(1 - 4 / 18)
+    assert metrics.accuracy(one_hot, scores, threshold=0) == pytest.approx(1 - 4 / 18)
+
+
+def test_a_mean_beyond_all_numbers_is_infinite() -> None:
+    assert metrics.mean_squared_error([1e300], [-1e300]) == np.inf

@@ -120,6 +120,25 @@ def test_apply_and_copy():
 # ---------------------------------------------------------------------------- saving, loading
 
 
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (None, "takes a dict of arrays, not a NoneType"),
+        ([1], "takes a dict of arrays, not a list"),
+        ({"bias": [0.0], "weight": np.ones((1, 1))}, "bias is list, not a Tensor or an array"),
+        ({"bias": 0.0, "weight": np.ones((1, 1))}, "bias is float, not"),
+        ({"weight": np.ones((1, 1)), "bias": np.ones(1, complex)}, "bias is complex128, not"),
+        ({"weight": np.ones((1, 1)), "bias": np.array(["a"])}, "bias is <U1, not"),
+    ],
+)
+def test_a_state_of_wrong_values_changes_nothing(state, message):
+    layer = nn.Linear(1, 1)
+    before = layer.weight.item()
+    with pytest.raises(DTypeError, match=message):
+        layer.load_state_dict(state)
+    assert layer.weight.item() == before
+
+
 def test_a_state_is_loaded_whole():
     source, target = Net(), Net()
     state = {name: t.numpy().astype(np.float64) for name, t in source.state_dict().items()}
@@ -433,3 +452,34 @@ def test_a_model_of_torch_loads_into_ours():
         warnings.simplefilter("ignore")
         expected = theirs.eval()(torch.tensor(x)).numpy()
     np.testing.assert_allclose(mine.eval()(Tensor(x)).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_appending_does_not_overwrite_a_module_of_that_name():
+    model = nn.Sequential({"1": nn.ReLU()}).append(nn.Tanh())
+    assert [type(m) for m in model] == [nn.ReLU, nn.Tanh]
+    assert [name for name, _ in model.named_children()] == ["1", "2"]
+
+
+def test_sizes_of_windows_may_be_lists_and_are_checked():
+    assert nn.Conv2d(1, 1, [3, 5], stride=[1, 2]).weight.shape == (1, 1, 3, 5)
+    assert nn.Conv1d(1, 1, [4]).weight.shape == (1, 1, 4)
+    for sizes in (-3, 0, [3], [3, 3, 3], (2, 0)):
+        with pytest.raises(ValueRangeError, match="kernel_size must be 2 integers"):
+            nn.Conv2d(1, 1, sizes)
+    with pytest.raises(ValueRangeError, match="stride"):
+        nn.Conv2d(1, 1, 3, stride=0)
+    with pytest.raises(ValueRangeError, match="padding"):
+        nn.Conv1d(1, 1, 3, padding=-1)
+    with pytest.raises(DTypeError, match=r"not 2\.5"):
+        nn.Conv2d(1, 1, 2.5)
+
+
+def test_a_gradient_must_be_a_tensor_of_the_right_shape():
+    layer = nn.Linear(2, 3)
+    with pytest.raises(DTypeError, match="not ndarray"):
+        layer.weight.grad = np.ones((3, 2))
+    with pytest.raises(ShapeError, match=r"\(1, 2\).*\(3, 2\)"):
+        layer.weight.grad = Tensor(np.ones((1, 2)))
+    layer.weight.grad = Tensor(np.ones((3, 2), np.float32))
+    layer(Tensor(np.ones((1, 2), np.float32))).sum().backward()
+    np.testing.assert_array_equal(layer.weight.grad.numpy(), 2)

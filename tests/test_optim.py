@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_ai import nn, optim
-from tinygrad_ai.errors import DTypeError, GraphError, ShapeError, ValueRangeError
+from tinygrad_ai.errors import DataError, DTypeError, GraphError, ShapeError, ValueRangeError
 from tinygrad_ai.optim import lr_scheduler
 from tinygrad_ai.tensor import Tensor
 
@@ -481,3 +481,97 @@ def test_clipping_as_torch_does_it(seed, norm_type, limit):
     assert norm == pytest.approx(peer.item(), rel=1e-10)
     for p, q in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-10)
+
+
+# ------------------------------------------------------------------------- states that do not fit
+
+
+def broken_states():
+    """A change to the state of Adam over (3,) and (2, 2), and what must be said of it."""
+
+    def slot(name, value):
+        return lambda s: s["state"][0].update({name: value})
+
+    def setting(name, value):
+        return lambda s: s["param_groups"][0].update({name: value})
+
+    return [
+        (lambda s: s.pop("state"), DataError, "state and param_groups are not in it"),
+        (lambda s: s.update(param_groups=3), DataError, "state and param_groups are not in it"),
+        (lambda s: s["param_groups"][0].pop("betas"), DataError, "it has no betas"),
+        (setting("lr", "fast"), DataError, "no state of Adam"),
+        (setting("lr", float("nan")), DataError, "lr must be at least 0, got nan"),
+        (setting("betas", (0.9,)), DataError, r"betas is \(0.9,\)"),
+        (lambda s: s["state"].update({7: {}}), DataError, "no parameter 7 among 2"),
+        (lambda s: s["state"].update({1: {"step": 1}}), DataError, "has not all of step, exp_avg"),
+        (slot("step", -1), DataError, "step of parameter 0 is -1"),
+        (slot("exp_avg", "zeros"), DataError, "exp_avg of parameter 0 holds <U5"),
+        (slot("exp_avg_sq", np.zeros(3, complex)), DataError, "holds complex128"),
+        (slot("exp_avg", np.zeros(4)), ShapeError, r"has shape \(4,\), the parameter \(3,\)"),
+    ]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), broken_states())
+def test_a_broken_state_is_refused_whole(change, error, message):
+    def trained():
+        parameters = [leaf([1.0, 2.0, 3.0]), leaf([[1.0, 2.0], [3.0, 4.0]])]
+        optimizer = optim.Adam(parameters, lr=0.5)
+        for p in parameters:
+            p.grad = Tensor(p.numpy() - 2)
+        optimizer.step()
+        return optimizer
+
+    optimizer, before, state = trained(), trained().state_dict(), trained().state_dict()
+    state["param_groups"][0]["eps"] = 0.25
+    change(state)
+    with pytest.raises(error, match=message):
+        optimizer.load_state_dict(state)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for key, slots in before["state"].items():
+        for name, value in slots.items():
+            np.testing.assert_array_equal(after["state"][key][name], value)
+
+
+def test_the_state_of_another_optimiser_is_refused():
+    w = leaf([1.0])
+    for mine, other in ((optim.Adam, optim.SGD), (optim.SGD, optim.RMSprop)):
+        names = {optim.Adam: "betas", optim.SGD: "nesterov"}
+        with pytest.raises(DataError, match=f"no state of {mine.__name__}: .*{names[mine]}"):
+            mine([w]).load_state_dict(other([w]).state_dict())
+
+
+def test_a_loaded_state_is_a_copy_in_the_dtype_of_the_parameter():
+    w = leaf([1.0, -1.0])
+    optimizer = optim.SGD([w], lr=1.0, momentum=0.5)
+    velocity = np.array([2.0, 4.0])
+    slots = {"step": np.float32(3), "momentum_buffer": velocity}
+    optimizer.load_state_dict(
+        {"state": {"0": slots}, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    w.grad = Tensor(np.array([0.0, 0.0], w.dtype))
+    optimizer.step()
+    np.testing.assert_array_equal(w.numpy(), [0.0, -3.0])
+    np.testing.assert_array_equal(velocity, [2.0, 4.0])
+    assert optimizer.state[w]["momentum_buffer"].dtype == w.dtype
+    assert optimizer.state[w]["step"] == 4
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.9, 0.9), (0.9,), 0.9, []])
+def test_adam_takes_two_betas(betas):
+    with pytest.raises(ValueRangeError, match="two numbers"):
+        optim.Adam([Tensor([1.0], requires_grad=True)], betas=betas)
+
+
+def test_a_second_schedule_starts_from_the_rates_of_the_first():
+    optimizer = optim.SGD([Tensor([1.0], requires_grad=True)], lr=1.0)
+    lr_scheduler.LinearWarmup(optimizer, 10)
+    assert optimizer.lr == pytest.approx(0.1)
+    assert lr_scheduler.CosineAnnealingLR(optimizer, T_max=4).base_lrs == [1.0]
+
+
+def test_the_norm_of_large_gradients_does_not_overflow():
+    w = Tensor(np.ones(2, np.float32), requires_grad=True)
+    w.grad = Tensor(np.array([3e30, 4e30], np.float32))
+    assert optim.clip_grad_norm_(w, 1.0) == pytest.approx(5e30)
+    np.testing.assert_allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)

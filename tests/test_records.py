@@ -7,13 +7,18 @@ import pytest
 from gradcheck import check, signed
 from hypothesis import given
 from hypothesis import strategies as st
+from library import LIBRARY
 
 from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.ops import PRIMITIVES
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.testing import sample_call
+from tinygrad_ai.testing.properties import PROPERTIES
+from tinygrad_ai.testing.strategies import calls
 from tinygrad_ai.transforms import jvp, vjp, vmap
 
+#: LAPACK knows no halves, so NumPy refuses them.
+NO_HALVES = {"inv", "solve", "det", "logabsdet", "det_sign", "cofactor", "cholesky"}
 SLOPED = sorted(name for name, record in PRIMITIVES.items() if record.differentiable)
 seeds = st.integers(0, 2**31)
 
@@ -115,80 +120,39 @@ def test_vmap_is_the_stack_of_single_calls(name, seed):
     np.testing.assert_allclose(made.numpy(), np.stack([s.numpy() for s in single]), rtol=1e-10)
 
 
-def pulled_back(record, inputs, params, v, dtype):
-    """The gradients for cotangent ``v`` with all real inputs in ``dtype``."""
-    tensors = [
-        Tensor(x.astype(dtype), requires_grad=True) if x.dtype.kind == "f" else x for x in inputs
-    ]
-    out = record(*tensors, **params)
-    if out.requires_grad:
-        out.backward(v)
-    return out, [tensors[k].grad for k in split(record, inputs) if out.requires_grad]
-
-
 @pytest.mark.parametrize("name", SLOPED)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@given(seed=seeds)
-def test_gradients_have_dtype_and_shape_of_their_input_and_its_precision(name, dtype, seed):
-    record, inputs, params = call(name, seed)
-    if dtype == np.float16 and record.name in NO_HALVES:
-        return
-    rounded = [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
-    v = signed(np.random.default_rng(seed), record(*inputs, **params).shape).astype(dtype)
-    _, found = pulled_back(record, rounded, params, v, dtype)
-    _, exact = pulled_back(record, rounded, params, v.astype(np.float64), np.float64)
-    for k, g, h in zip(split(record, inputs), found, exact, strict=False):
-        assert g.dtype == dtype and g.shape == inputs[k].shape
-        if dtype != np.float16:  # half a digit more than a thousand roundings
-            scale = float(abs(h.numpy()).max(initial=1e-3))
-            np.testing.assert_allclose(
-                g.numpy(), h.numpy(), rtol=2e3 * np.finfo(dtype).eps, atol=scale * 2e-4
-            )
+@given(data=st.data(), seed=seeds)
+def test_every_property_holds(name, data, seed):
+    """Linear, layouts, dtypes, memory, fan-out…: see tinygrad_ai.testing.properties."""
+    record = PRIMITIVES[name]
+    inputs, params = data.draw(calls(record))
+    for prop, holds in PROPERTIES.items():
+        try:
+            holds(LIBRARY, lambda *xs: record(*xs, **params), inputs, np.random.default_rng(seed))
+        except Exception as error:
+            error.add_note(f"property {prop} of {name} with {params}")
+            raise
 
 
-#: LAPACK knows no halves, so NumPy refuses them.
-NO_HALVES = {"inv", "solve", "det", "logabsdet", "det_sign", "cofactor", "cholesky"}
-
-
-@pytest.mark.parametrize("name", SLOPED)
-@given(seed=seeds)
-def test_inputs_are_unchanged_and_the_layout_does_not_matter(name, seed):
-    record, inputs, params = call(name, seed)
+@pytest.mark.parametrize("name", sorted(PRIMITIVES))
+@given(data=st.data())
+def test_arrays_and_tensors_give_the_same_and_keep_their_values(name, data):
+    record = PRIMITIVES[name]
+    inputs, params = data.draw(calls(record))
     before = [x.copy() for x in inputs]
-    here = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     raw = record(*inputs, **params)
-    plain = record(*(np.ascontiguousarray(x).reshape(x.shape) for x in inputs), **params)
-    out = record(*here, **params)
+    np.testing.assert_array_equal(record(*map(Tensor.box, inputs), **params).numpy(), raw)
+    plain = record(*(np.array(x, order="C") for x in inputs), **params)
     np.testing.assert_allclose(raw, plain, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(out.numpy(), plain, rtol=1e-12, atol=1e-12)
-    if out.requires_grad:
-        v = signed(np.random.default_rng(seed), out.shape)
-        kept = v.copy()
-        out.backward(v)
-        np.testing.assert_array_equal(v, kept)
     for x, y in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", SLOPED)
-@given(seed=seeds)
-def test_rules_are_linear_in_the_cotangent_and_zero_gives_exact_zeros(name, seed):
-    record, inputs, params = call(name, seed)
-    moving = split(record, inputs)
-
-    def pulled(v):
-        tensors = [Tensor(x, requires_grad=k in moving) for k, x in enumerate(inputs)]
-        out = record(*tensors, **params)
-        out.backward(v)
-        return [tensors[k].grad.numpy() for k in moving]
-
-    shape = record(*inputs, **params).shape
-    rng = np.random.default_rng(seed)
-    u, v = signed(rng, shape), signed(rng, shape)
-    for both, one, other in zip(pulled(2 * u - v), pulled(u), pulled(v), strict=True):
-        np.testing.assert_allclose(both, 2 * one - other, rtol=1e-9, atol=1e-9)
-    for g in pulled(np.zeros(shape)):
-        assert not g.any()
+@pytest.mark.parametrize("name", sorted(set(SLOPED) - NO_HALVES))
+def test_only_what_lapack_does_refuses_halves(name):
+    """What the property of dtypes may skip: an operation that does not run in float16 at all."""
+    record, inputs, params = call(name, 0)
+    record(*(x.astype(np.float16) if x.dtype.kind == "f" else x for x in inputs), **params)
 
 
 @pytest.mark.parametrize("name", sorted(PRIMITIVES))

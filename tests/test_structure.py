@@ -27,7 +27,8 @@ FLOORS = [
     ["jit"],
     ["nn", "optim", "data", "metrics", "io"],
     ["plots", "train"],
-    ["testing", "explain"],
+    ["api"],
+    ["testing", "explain", "pytest_plugin"],
     ["examples", "learn"],
     ["cli", "__main__"],
 ]
@@ -128,7 +129,7 @@ def test_no_file_outgrows_its_room(path):
 
 def test_importing_needs_only_the_core():
     program = (
-        "import sys, tinygrad_ai\n"
+        "import sys, tinygrad_ai.api\n"
         "heavy = {'numba', 'llvmlite', 'cupy', 'torch', 'matplotlib', 'PIL', 'safetensors',\n"
         "         'hypothesis', 'pytest'}\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_ai import random
-from tinygrad_ai.errors import AnomalyError, DTypeError, GraphError, ShapeError
+from tinygrad_ai.creation import full_like, zeros_like
+from tinygrad_ai.errors import AnomalyError, DeviceError, DTypeError, GraphError, ShapeError
 from tinygrad_ai.ops import elementwise as el
 from tinygrad_ai.ops import trigonometry as trig
+from tinygrad_ai.ops.movement import concatenate
 from tinygrad_ai.ops.products import matmul
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms import (
@@ -334,3 +336,109 @@ def test_forward_over_reverse_equals_reverse_over_reverse(seed):
     forward = jvp(grad(f), (x,), (v,))[1].numpy()
     back = grad(lambda x: (grad(f)(x) * v).sum())(x).numpy()
     np.testing.assert_allclose(forward, back, rtol=1e-9, atol=1e-12)
+
+
+@custom_vjp
+def product_and_difference(a, b):
+    return (a * b, a - b), lambda g: (g[0] * b + g[1], g[0] * a - g[1])
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_forward_mode_through_a_custom_function_with_several_outputs(k):
+    a, b, s, t = (signed(np.random.default_rng(n), (3,)) for n in range(4))
+    tangent = jvp(lambda a, b: product_and_difference(a, b)[k], (a, b), (s, t))[1]
+    np.testing.assert_allclose(tangent.numpy(), (s * b + a * t, s - t)[k])
+
+    def f(a):
+        p, d = product_and_difference(a, a * a)
+        return (p * d * d).sum()
+
+    plain = hvp(lambda a: (a**3 * (a - a * a) ** 2).sum(), a, s)
+    np.testing.assert_allclose(hvp(f, a, s).numpy(), plain.numpy(), rtol=1e-10)
+
+
+def test_a_custom_function_leaves_the_callers_tensors_alone():
+    @custom_vjp
+    def scaled(x, w):
+        return x, lambda g: (None, g * x)
+
+    x, w = Tensor([1.0, -2.0]), Tensor([3.0, 4.0], requires_grad=True)
+    y = scaled(x, w)
+    y.backward(np.array([1.0, 2.0]))
+    assert y.requires_grad and not x.requires_grad and w.grad.tolist() == [1.0, -4.0]
+
+
+@pytest.mark.parametrize("wrap", [checkpoint, None])
+def test_changes_in_place_of_what_runs_again_are_caught(wrap):
+    @custom_vjp
+    def custom(c, x):
+        return c * x, lambda g: (None, g * c)
+
+    call = checkpoint(lambda c, x: el.tanh((c + 1) * x)) if wrap else custom
+    c, x = Tensor([1.0, 2.0]), Tensor([3.0, 4.0], requires_grad=True)
+    out = call(c, x).sum()
+    c[0] = 7.0
+    with pytest.raises(GraphError, match="an argument or output was changed in place"):
+        out.backward()
+
+
+def test_forward_mode_beside_an_infinite_constant():
+    out = jvp(lambda x: concatenate([x, np.array([np.inf, np.nan])]), (x0,), (v0,))[1]
+    np.testing.assert_array_equal(out.numpy(), [*v0, 0, 0])
+
+
+def test_wrong_arguments_of_jacobian_and_grad():
+    whole = np.array([1, 2])
+    for call, error, said in (
+        (lambda: jacobian(lambda x: x * 2)(whole), DTypeError, "this one is int64"),
+        (lambda: jacobian(lambda x: "x")(x0), DTypeError, "returns str; it must return tensors"),
+        (lambda: jacobian(f, argnums=2)(x0), ShapeError, "argnums 2 of a call with 1"),
+        (lambda: grad(f, argnums=(0, -1))(x0), ShapeError, "names an argument twice"),
+        (lambda: grad(f, argnums="x")(x0), DTypeError, "argnums must be an integer"),
+    ):
+        with pytest.raises(error, match=said):
+            call()
+    assert not jacobian(lambda x: 2.0)(x0).numpy().any()
+
+
+def _assigns(r):
+    r[0] = 1.0
+    return r
+
+
+w0 = Tensor(x0, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda: vmap(lambda r: r[r > 0])(X), GraphError, "each example would have another shape"),
+        (lambda: vmap(_assigns)(X), GraphError, "assignment inside vmap"),
+        (lambda: vmap(lambda r: (r * w0).sum().backward())(X), GraphError, "backward inside vmap"),
+        (lambda: vmap(lambda r: float(r.sum()))(X), DeviceError, "no values to read"),
+        (lambda: vmap(f)(3.0), ShapeError, "in_axes 0 is out of bounds"),
+        (lambda: vmap(f, in_axes=3)(X), ShapeError, "in_axes 3 is out of bounds"),
+        (lambda: vmap(f, in_axes={"x": 0}), DTypeError, "in_axes is an integer"),
+        (lambda: vmap(f, out_axes=(0, 1)), DTypeError, "out_axes is one integer"),
+        (lambda: vmap(f)(x=X), DTypeError, "pass 'x' by position"),
+        (lambda: vmap(f)("X"), DTypeError, "str has no batch axis"),
+        (lambda: vmap(lambda r: r.device)(X), DTypeError, "returns str, not tensors"),
+        (
+            lambda: vmap(lambda r, k: r[k])(X[:0], np.zeros(0, int)),
+            ShapeError,
+            "runs once per example, but there are none",
+        ),
+    ],
+)
+def test_what_vmap_cannot_do_is_explained(call, error, said):
+    with pytest.raises(error, match=said):
+        call()
+
+
+def test_new_and_random_tensors_inside_vmap():
+    made = vmap(lambda r: (zeros_like(r) + r, full_like(r, 2.0) * r))(X)
+    np.testing.assert_array_equal(made[0].numpy(), X)
+    np.testing.assert_array_equal(made[1].numpy(), 2 * X)
+    with pytest.warns(UserWarning, match="the same for every example"):
+        noise = vmap(lambda r: r * 0 + random.rand(4))(X).numpy()
+    assert (noise == noise[0]).all() and noise[0].any()

@@ -10,7 +10,7 @@ from pathlib import Path
 def cache_folder() -> Path:
     """``TINYGRAD_AI_CACHE``, or the platform's cache folder; it may not exist yet."""
     if named := os.environ.get("TINYGRAD_AI_CACHE"):
-        return Path(named)
+        return Path(named).expanduser()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
@@ -23,4 +23,4 @@ def cache_folder() -> Path:
 def data_folder() -> Path | None:
     """The folder named by ``TINYGRAD_AI_DATA``, which holds full data sets; None without it."""
     named = os.environ.get("TINYGRAD_AI_DATA")
-    return Path(named) if named else None
+    return Path(named).expanduser() if named else None

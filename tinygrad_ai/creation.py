@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.backend import backend_for
-from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, python_default
-from tinygrad_ai.errors import ShapeError, ValueRangeError
-from tinygrad_ai.ops.shapes import shape_tuple
+from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, real
+from tinygrad_ai.errors import ShapeError, ValueRangeError, whole_number
+from tinygrad_ai.ops.shapes import sizes
 from tinygrad_ai.tensor import Tensor
 
 
@@ -18,7 +18,8 @@ def _made(
 ) -> Tensor:
     xp = backend_for(device or "cpu").xp
     try:
-        tensor = Tensor.box(getattr(xp, name)(*args, **keywords))
+        with np.errstate(over="ignore"):
+            tensor = Tensor.box(getattr(xp, name)(*args, **keywords))
     except ValueError as error:
         raise ShapeError(f"{name}: {error}") from None
     if requires_grad:
@@ -34,21 +35,21 @@ def zeros(
     shape: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A tensor of zeros, float32 by default."""
-    return _made("zeros", device, requires_grad, shape_tuple(shape), dtype=_float(dtype))
+    return _made("zeros", device, requires_grad, sizes(shape), dtype=_float(dtype))
 
 
 def ones(
     shape: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A tensor of ones, float32 by default."""
-    return _made("ones", device, requires_grad, shape_tuple(shape), dtype=_float(dtype))
+    return _made("ones", device, requires_grad, sizes(shape), dtype=_float(dtype))
 
 
 def empty(
     shape: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A tensor whose values are not set, float32 by default."""
-    return _made("empty", device, requires_grad, shape_tuple(shape), dtype=_float(dtype))
+    return _made("empty", device, requires_grad, sizes(shape), dtype=_float(dtype))
 
 
 def full(
@@ -58,10 +59,11 @@ def full(
     device: str | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of one value; its dtype follows from the value (a Python float: float32)."""
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    kind = python_default(value) if dtype is None else check(dtype)
-    return _made("full", device, requires_grad, shape_tuple(shape), value, dtype=kind)
+    """A tensor of one value (or of an array that broadcasts), in the value's dtype by default."""
+    filled = Tensor(fill_value, dtype=dtype, device=device)
+    return _made(
+        "full", filled.device, requires_grad, sizes(shape), filled.array, dtype=filled.dtype
+    )
 
 
 def _like(x: Any, dtype: Any, device: str | None) -> tuple[Any, Any, str]:
@@ -99,7 +101,8 @@ def eye(
     n: int, m: int | None = None, k: int = 0, dtype: Any = None, device: str | None = None
 ) -> Tensor:
     """Ones on diagonal ``k`` of an n × m matrix (square by default), zeros elsewhere."""
-    return _made("eye", device, False, n, m, k=k, dtype=_float(dtype))
+    rows, columns = (*sizes(n), *sizes(n if m is None else m))
+    return _made("eye", device, False, rows, columns, k=k, dtype=_float(dtype))
 
 
 def arange(
@@ -111,12 +114,12 @@ def arange(
 ) -> Tensor:
     """start, start + step, … before ``stop``; int64 if all are integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
-    if step == 0:
+    steps = real(start, "arange: start"), real(stop, "arange: stop"), real(step, "arange: step")
+    if steps[2] == 0:
         raise ValueRangeError("arange: step must not be 0")
-    kind = python_default([float(v) for v in (start, stop, step)])
-    whole = all(isinstance(v, int | np.integer) for v in (start, stop, step))
-    chosen = check(dtype) if dtype is not None else (np.dtype(np.int64) if whole else kind)
-    return _made("arange", device, False, start, stop, step, dtype=chosen)
+    whole = all(isinstance(v, int) for v in steps)
+    chosen = check(np.int64 if whole else DEFAULT_FLOAT) if dtype is None else check(dtype)
+    return _made("arange", device, False, *steps, dtype=chosen)
 
 
 def linspace(
@@ -128,9 +131,9 @@ def linspace(
     device: str | None = None,
 ) -> Tensor:
     """``num`` evenly spaced numbers from ``start`` to ``stop``, float32 by default."""
-    return _made(
-        "linspace", device, False, start, stop, num, endpoint=endpoint, dtype=_float(dtype)
-    )
+    low, high = real(start, "linspace: start"), real(stop, "linspace: stop")
+    n = whole_number("linspace", "num", num, 0)
+    return _made("linspace", device, False, low, high, n, endpoint=endpoint, dtype=_float(dtype))
 
 
 def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:

@@ -29,20 +29,39 @@ def check(dtype: Any) -> np.dtype[Any]:
 
     Real numbers of 16 to 64 bits, integers and booleans; no complex numbers, strings or objects.
     """
-    result = np.dtype(dtype)
-    if result.kind not in "fiub" or result.itemsize > 8:
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError):
         raise DTypeError(
-            f"dtype {result} is not supported",
+            f"{dtype!r} is not a dtype",
+            "   help: a shape is one argument, as in zeros((2, 3))" * isinstance(dtype, int),
+        ) from None
+    if found is None or found.kind not in "fiub" or found.itemsize > 8:
+        raise DTypeError(
+            f"dtype {found} is not supported",
             "   help: use float16, float32, float64, an integer dtype or bool",
         )
-    return result
+    return found
 
 
 def python_default(data: Any) -> np.dtype[Any] | None:
     """float32 for Python floats and nested lists of them; None where the data knows its dtype."""
-    leaf = data
-    while isinstance(leaf, list | tuple) and leaf:
-        leaf = leaf[0]
-    if isinstance(leaf, np.ndarray | np.generic) or hasattr(leaf, "dtype"):
-        return None
-    return DEFAULT_FLOAT if np.asarray(data).dtype == np.float64 else None
+    return DEFAULT_FLOAT if is_weak(data) and np.asarray(data).dtype == np.float64 else None
+
+
+def is_weak(data: Any) -> bool:
+    """Whether ``data`` is a Python number or a nested list of them: its dtype is only a default."""
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return not hasattr(data, "dtype")
+
+
+def real(value: Any, name: str) -> int | float:
+    """``value`` (a number, or a tensor or array of one element) as a Python number.
+
+    Raises DTypeError for anything else.
+    """
+    plain = value.item() if hasattr(value, "item") and value.size == 1 else value
+    if not isinstance(plain, int | float):
+        raise DTypeError(f"{name} must be a number, not {value!r}")
+    return plain

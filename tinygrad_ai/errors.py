@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from operator import index
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 PACKAGE = str(Path(__file__).parent)
 KERNELS = str(Path(__file__).parent.parent / "kernels")
@@ -56,6 +58,23 @@ class DataError(TinygradError, RuntimeError):
     """A data or model file that is missing, damaged or of another kind."""
 
 
+def whole_number(caller: str, name: str, value: Any, least: int) -> int:
+    """``value`` as an int; raises DTypeError for no whole number, ValueRangeError below ``least``.
+
+    NumPy's integers are whole numbers; booleans, and floats without a fraction, are not.
+    """
+    wanted = f"{caller}: {name} must be a whole number of at least {least}, not {value!r}"
+    try:
+        number = index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise DTypeError(wanted)
+    if number < least:
+        raise ValueRangeError(wanted)
+    return number
+
+
 def user_frame() -> FrameType | None:
     """The innermost frame outside this package: the user's own line."""
     frame: FrameType | None = sys._getframe(1)
@@ -73,7 +92,7 @@ def user_line() -> str:
 def user_name(value: object) -> str | None:
     """The name by which the user's frame knows ``value`` (or the Tensor around it), if any."""
     frame = user_frame()
-    if frame is None:
+    if frame is None or not hasattr(value, "dtype"):  # None and small numbers have many names
         return None
     for scope in (frame.f_locals, frame.f_globals):
         for name, bound in scope.items():

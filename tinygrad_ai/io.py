@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_ai import dtypes
 from tinygrad_ai.errors import DataError, DTypeError, ValueRangeError
-from tinygrad_ai.files import atomic_write
+from tinygrad_ai.files import atomic_write, check_writable
 
 __all__ = ["atomic_write", "load", "read_metadata", "save"]
 
@@ -34,6 +34,12 @@ FOREIGN = {
 }
 
 
+def check_savable(path: str | os.PathLike[str]) -> None:
+    """Raises now the DataError that :func:`save` would raise after a long training."""
+    _safetensors(".numpy")
+    check_writable(path)
+
+
 def save(
     module_or_dict: Any,
     path: str | os.PathLike[str],
@@ -47,10 +53,14 @@ def save(
     ``{"model": {"w": x}}`` holds ``model.w``.
     ``metadata`` is free information for :func:`read_metadata`, of JSON values.
 
+    Equal contents give equal bytes.
+
     Raises DTypeError for a leaf that cannot be stored, ValueRangeError where two arrays would have
-    one name, DataError where the file cannot be written or safetensors is not installed.
+    one name or one is called ``__metadata__``, DataError where the file cannot be written or
+    safetensors is not installed.
     """
     numpy_format = _safetensors(".numpy")
+    _check_path("save", path)
     if not isinstance(module_or_dict, dict) and not hasattr(module_or_dict, "state_dict"):
         raise DTypeError(
             f"save takes a module or a dict, not {type(module_or_dict).__name__}",
@@ -58,16 +68,13 @@ def save(
         )
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     structure = _encode(module_or_dict, "", arrays)
-    free = dict(metadata or {})
-    texts = {key: value for key, value in free.items() if isinstance(value, str) and key != RECORD}
-    others = {key: value for key, value in free.items() if key not in texts}
-    record = {"structure": structure, "metadata": others}
-    try:
-        texts[RECORD] = json.dumps(record)
+    record = {"structure": structure, "metadata": dict(metadata or {})}
+    try:  # one entry, because safetensors writes several in a random order
+        text = json.dumps(record, sort_keys=True)
     except TypeError as error:
         raise DTypeError(f"metadata must hold JSON values: {error}") from None
     with atomic_write(path) as temporary:
-        temporary.write_bytes(numpy_format.save(arrays, texts))
+        temporary.write_bytes(numpy_format.save(arrays, {RECORD: text}))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -102,6 +109,11 @@ def _safetensors(submodule: str = "") -> Any:
         ) from None
 
 
+def _check_path(caller: str, path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise DTypeError(f"{caller}: path must be a string or a Path, not {path!r}")
+
+
 def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
     """``value`` as JSON, its arrays put into ``arrays``; a container is ``{kind: content}``."""
     if hasattr(value, "state_dict"):
@@ -120,6 +132,8 @@ def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
             f"two arrays would have the name {name!r} in the file",
             "   help: rename one of the keys; nested keys are joined by dots",
         )
+    if name == "__metadata__":
+        raise ValueRangeError(f"an array cannot be named {name!r}: the file format uses that name")
     arrays[name] = _array(value, name)
     return {"array": name}
 
@@ -154,11 +168,15 @@ def _read(
 ) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
     """The arrays (only where asked for) and the text entries of a safetensors file."""
     library = _safetensors()
+    _check_path("load", path)
     try:
         with library.safe_open(os.fspath(path), framework="np") as file:
             texts = dict(file.metadata() or {})
             names = file.keys() if with_arrays else ()
-            return {name: file.get_tensor(name) for name in names}, texts
+            arrays = {name: file.get_tensor(name) for name in names}
+        for array in arrays.values():
+            dtypes.check(array.dtype)
+        return arrays, texts
     except OSError as error:
         raise DataError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from None
     except library.SafetensorError as error:
@@ -166,7 +184,7 @@ def _read(
             f"{os.fspath(path)} is not a whole safetensors file: {_found(Path(path))}",
             f"   found by safetensors: {error}",
         ) from None
-    except (TypeError, AttributeError) as error:  # what the library raises for bfloat16, float8
+    except (TypeError, AttributeError) as error:  # the library's or ours, for bfloat16, float8
         raise DataError(
             f"{os.fspath(path)} holds a dtype that NumPy does not have: {error}",
             "   help: convert the file to float32 where it was made",

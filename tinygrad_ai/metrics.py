@@ -3,7 +3,8 @@
 ``y_pred`` of the classification metrics is labels of the shape of ``y_true``, or scores (logits or
 probabilities) with an axis of C classes after the first: (N, C) for labels (N,), (N, C, T) for
 (N, T), as ``cross_entropy`` takes them. Of two classes it may be one score a sample, shape (N,) or
-(N, 1): class 1 where it is above ``threshold``.
+(N, 1): class 1 where it is above ``threshold``. ``y_true`` may be one-hot rows of the shape of the
+scores.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
+LARGEST = 2**53  # the whole numbers up to it are exact in float64
 AVERAGES = ("binary", "macro", "micro", "weighted", None)
 
 
@@ -53,6 +55,10 @@ def confusion_matrix(
     """
     true, predicted = _labels("confusion_matrix", y_true, y_pred, threshold)
     classes = np.unique(np.concatenate([true, predicted])) if labels is None else np.array(labels)
+    if classes.ndim != 1 or len(np.unique(classes)) < len(classes):
+        raise ValueRangeError(
+            f"confusion_matrix: labels must be a list without repetition: {labels}"
+        )
     order = np.argsort(classes)
     if strange := np.setdiff1d(np.concatenate([true, predicted]), classes).tolist():
         raise ValueRangeError(f"confusion_matrix: class {strange[0]} is not in labels {labels}")
@@ -139,7 +145,8 @@ def mean_squared_error(y_true: Any, y_pred: Any) -> float:
     predicted = _array("mean_squared_error", "y_pred", y_pred)
     if true.shape != predicted.shape:
         raise _misfit("mean_squared_error", y_true, y_pred, "both must have one shape")
-    return float(np.mean(np.square(np.subtract(true, predicted, dtype=np.float64))))
+    with np.errstate(over="ignore"):  # a mean that is too large is infinite
+        return float(np.mean(np.square(np.subtract(true, predicted, dtype=np.float64))))
 
 
 def _score(
@@ -175,7 +182,10 @@ def _score(
 
 
 def _array(name: str, argument: str, data: Any) -> Array:
-    array = data.numpy() if hasattr(data, "numpy") else np.asarray(data)
+    try:
+        array = data.numpy() if hasattr(data, "numpy") else np.asarray(data)
+    except ValueError as error:  # rows of several lengths
+        raise DTypeError(f"{name}: {argument} cannot be made an array: {error}") from None
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{name}: {argument} must hold numbers, not {array.dtype}")
     if array.size == 0:
@@ -194,7 +204,9 @@ def _labels(name: str, y_true: Any, y_pred: Any, threshold: float | None) -> tup
     """True and predicted labels, flat, as non-negative integers."""
     true = _single(_array(name, "y_true", y_true))
     predicted = _single(_array(name, "y_pred", y_pred))
-    if predicted.ndim == true.ndim + 1 and true.ndim:
+    if threshold is None and _is_one_hot(true, predicted):
+        true, predicted = np.argmax(true, axis=1), np.argmax(predicted, axis=1)
+    elif predicted.ndim == true.ndim + 1 and true.ndim:
         predicted = np.argmax(predicted, axis=1)
     elif threshold is not None:
         predicted = predicted > threshold
@@ -210,6 +222,17 @@ def _labels(name: str, y_true: Any, y_pred: Any, threshold: float | None) -> tup
     return _whole(name, "y_true", true), _whole(name, "y_pred", predicted)
 
 
+def _is_one_hot(true: Array, predicted: Array) -> bool:
+    """Whether ``true`` marks one class on axis 1 and ``predicted`` holds scores of that shape."""
+    return bool(
+        true.shape == predicted.shape
+        and true.ndim > 1
+        and ((true == 0) | (true == 1)).all()
+        and (np.count_nonzero(true, axis=1) == 1).all()
+        and _fractional(predicted).any()
+    )
+
+
 def _fractional(array: Array) -> Array:
     """Where a number is not a whole one."""
     return (array != np.floor(array)) | np.isinf(array)
@@ -217,7 +240,7 @@ def _fractional(array: Array) -> Array:
 
 def _whole(name: str, argument: str, labels: Array) -> Array:
     flat = labels.ravel()
-    if (strange := flat[(flat < 0) | _fractional(flat)]).size:
+    if (strange := flat[(flat < 0) | (flat > LARGEST) | _fractional(flat)]).size:
         raise ValueRangeError(
             f"{name}: {argument} must hold class numbers 0, 1, 2…, it holds {strange[0]:g}"
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.errors import DataError
+from tinygrad_ai.errors import DataError, ValueRangeError
 from tinygrad_ai.files import atomic_write
 
 INK, FAINT, GRID = "#1b1f24", "#6b7280", "#e5e7eb"
@@ -27,10 +28,11 @@ def curves(
 ) -> None:
     """One panel a quantity, training and validation together, over the epochs.
 
-    Raises DataError where matplotlib is missing or the file cannot be written.
+    Raises DataError where matplotlib is missing or the file cannot be written, ValueRangeError for
+    a suffix that stands for no picture.
     """
     names = [name for name in history if not name.startswith("val_")]
-    figure = _figure(4.6 * len(names), 3.6)
+    figure = _figure(4.6 * len(names), 3.6, path)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         _plain(axes)
         for label, column, colour in (
@@ -61,12 +63,13 @@ def confusion(
 ) -> None:
     """A confusion matrix (C, C), true classes in rows: counts, coloured by the share of the row.
 
-    Raises DataError where matplotlib is missing or the file cannot be written.
+    Raises DataError where matplotlib is missing or the file cannot be written, ValueRangeError for
+    a suffix that stands for no picture.
     """
     size = len(matrix)
     names = [str(i) for i in range(size)] if names is None else names
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = _figure(2.2 + 0.45 * size, 1.8 + 0.45 * size)
+    figure = _figure(2.2 + 0.45 * size, 1.8 + 0.45 * size, path)
     axes = figure.subplots()
     _plain(axes)
     axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # √: a share of 1 % can be seen
@@ -86,7 +89,8 @@ def confusion(
     _write(figure, path)
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float, path: str | os.PathLike[str]) -> Any:
+    """A figure, in inches, that can be written to ``path``."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an optional library, slow to import
     except ImportError:
@@ -94,7 +98,15 @@ def _figure(width: float, height: float) -> Any:
             "pictures need the package matplotlib, which is not installed",
             "   help: pip install 'tinygrad_ai[plot]'",
         ) from None
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    formats = sorted(figure.canvas.get_supported_filetypes())
+    if (suffix := Path(path).suffix).lower().removeprefix(".") not in formats:
+        kind = f"pictures of the kind {suffix!r}" if suffix else "a picture without a suffix"
+        raise ValueRangeError(
+            f"cannot draw {kind}: {os.fspath(path)}",
+            f"   there are {', '.join(formats)}",
+        )
+    return figure
 
 
 def _plain(axes: Any) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.backend import backend_for
-from tinygrad_ai.dtypes import DEFAULT_FLOAT, check
-from tinygrad_ai.errors import DTypeError, ValueRangeError
-from tinygrad_ai.ops.shapes import shape_tuple
+from tinygrad_ai.autodiff import mode
+from tinygrad_ai.backend import NUMPY, backend_for
+from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, real
+from tinygrad_ai.errors import DTypeError, ValueRangeError, warn_user, whole_number
+from tinygrad_ai.ops.shapes import sizes
 from tinygrad_ai.tensor import Tensor
 
 
@@ -99,6 +100,8 @@ def manual_seed(seed: int) -> None:
 def _tensor(
     values: np.ndarray[Any, Any], shape: tuple[int, ...], device: str, requires_grad: bool = False
 ) -> Tensor:
+    if mode.one_of_many:
+        warn_user("random numbers drawn inside vmap are the same for every example")
     tensor = Tensor.box(backend_for(device).asarray(values.reshape(shape)))
     if requires_grad:
         tensor.requires_grad = True
@@ -106,7 +109,7 @@ def _tensor(
 
 
 def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    return shape_tuple(shape[0] if len(shape) == 1 else shape)
+    return sizes(shape[0] if len(shape) == 1 else shape)
 
 
 def _float(dtype: Any) -> np.dtype[Any]:
@@ -139,10 +142,12 @@ def uniform(
     requires_grad: bool = False,
 ) -> Tensor:
     """Uniform numbers in [low, high) of shape ``size``."""
-    shape, kind = shape_tuple(size), _float(dtype)
+    shape, kind = sizes(size), _float(dtype)
+    first, end = real(low, "uniform: low"), real(high, "uniform: high")
     values = _default.uniform(math.prod(shape), kind)
-    if (low, high) != (0.0, 1.0):
-        values = (values * kind.type(high - low) + kind.type(low)).astype(kind)
+    if (first, end) != (0.0, 1.0):
+        values = (values * kind.type(end - first) + kind.type(first)).astype(kind)
+        values[values == kind.type(end)] = np.nextafter(kind.type(end), kind.type(first))
     return _tensor(values, shape, device, requires_grad)
 
 
@@ -155,37 +160,50 @@ def normal(
     requires_grad: bool = False,
 ) -> Tensor:
     """Normal numbers with mean ``loc`` and standard deviation ``scale`` of shape ``size``."""
-    if scale < 0:
+    centre, width = real(loc, "normal: loc"), real(scale, "normal: scale")
+    if width < 0:
         raise ValueRangeError(f"normal: scale must not be negative, got {scale}")
-    shape, kind = shape_tuple(size), _float(dtype)
-    values = _default.normal(math.prod(shape), np.float64) * scale + loc
-    return _tensor(values.astype(kind), shape, device, requires_grad)
+    shape, kind = sizes(size), _float(dtype)
+    values = _default.normal(math.prod(shape), np.float64) * width + centre
+    return _tensor(NUMPY.asarray(values, kind), shape, device, requires_grad)
 
 
 def randint(
     low: int, high: int | None = None, size: Any = (), dtype: Any = np.int64, device: str = "cpu"
 ) -> Tensor:
-    """Integers in [low, high), or [0, low) without ``high``, of shape ``size``."""
+    """Integers in [low, high), or [0, low) without ``high``, of shape ``size``.
+
+    Raises ValueRangeError for an empty range and for one that ``dtype`` cannot hold.
+    """
     low, high = (0, low) if high is None else (low, high)
-    if high <= low:
-        raise ValueRangeError(f"randint: the range [{low}, {high}) is empty")
-    shape = shape_tuple(size)
-    return _tensor(
-        _default.integers(low, high, math.prod(shape)).astype(check(dtype)), shape, device
-    )
+    kind = check(dtype)
+    if kind.kind not in "iu":
+        raise DTypeError(f"randint: dtype must be an integer dtype, not {kind}")
+    held = np.iinfo(kind)
+    first = whole_number("randint", "low", low, held.min)
+    end = whole_number("randint", "high", high, held.min)
+    if end <= first:
+        raise ValueRangeError(f"randint: the range [{first}, {end}) is empty")
+    if end - 1 > held.max:
+        raise ValueRangeError(f"randint: {kind} holds numbers up to {held.max}, not {end - 1}")
+    shape = sizes(size)
+    return _tensor(_default.integers(first, end, math.prod(shape)).astype(kind), shape, device)
 
 
 def bernoulli(p: float, size: Any = (), dtype: Any = None, device: str = "cpu") -> Tensor:
     """1 with probability ``p``, else 0, of shape ``size``; p is rounded to a multiple of 2^-32."""
-    if not 0 <= p <= 1:
+    chance = real(p, "bernoulli: p")
+    if not 0 <= chance <= 1:
         raise ValueRangeError(f"bernoulli: p must lie in [0, 1], got {p}")
-    shape = shape_tuple(size)
-    hits = _default.halves(math.prod(shape)) < np.uint64(round(p * 2**32))
+    shape = sizes(size)
+    hits = _default.halves(math.prod(shape)) < np.uint64(round(chance * 2**32))
     return _tensor(hits.astype(check(DEFAULT_FLOAT if dtype is None else dtype)), shape, device)
 
 
 def permutation(n: Any, device: str = "cpu") -> Tensor:
-    """The integers 0 … n-1 in random order; a tensor is returned with its rows reordered."""
-    if isinstance(n, Tensor):
-        return n[_tensor(_default.permutation(len(n)), (len(n),), n.device)]
-    return _tensor(_default.permutation(int(n)), (int(n),), device)
+    """The integers 0 … n-1 in random order; an array or a list comes back with rows reordered."""
+    if np.ndim(n):
+        rows = n if isinstance(n, Tensor) else Tensor(n, device=device)
+        return rows[_tensor(_default.permutation(len(rows)), (len(rows),), rows.device)]
+    count = whole_number("permutation", "n", n, 0)
+    return _tensor(_default.permutation(count), (count,), device)

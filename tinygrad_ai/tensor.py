@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai import autodiff
-from tinygrad_ai.autodiff import Value
-from tinygrad_ai.backend import NUMPY, backend_for, backend_of, namespaces
+from tinygrad_ai.autodiff import Value, raw
+from tinygrad_ai.backend import NUMPY, as_array, backend_for, backend_of, namespaces
 from tinygrad_ai.dtypes import check, python_default
 from tinygrad_ai.errors import DTypeError, GraphError, IndexRangeError, ShapeError
 from tinygrad_ai.ops import (
@@ -32,32 +32,20 @@ from tinygrad_ai.ops import (
 
 def _array(data: Any, dtype: Any, device: str | None) -> Any:
     """A fresh array with the values of ``data`` on ``device`` (where it is, by default)."""
-    data = data.array if isinstance(data, Value) else data
-    if type(data) in namespaces:
+    if isinstance(data, Value) or type(data) in namespaces:
+        data = data.array if isinstance(data, Value) else data
         home = backend_of(data)
     else:
         home = NUMPY
-        if _holds_values(data):
-            raise DTypeError(
-                "Tensor(…) of a list of Tensors would cut their gradients",
-                "   help: stack([…]) or concatenate([…]) joins Tensors",
-            )
-        try:
-            dtype = python_default(data) if dtype is None else dtype
-            data = np.asarray(data)
-        except ValueError as error:
-            raise ShapeError(f"Tensor: nested lists of unequal lengths: {error}") from None
+        foreign = hasattr(data, "__array__")  # another library's array
+        array = np.asarray(data) if foreign else as_array("Tensor", "data", data)
+        dtype = python_default(data) if dtype is None else dtype
+        data = array
     check(data.dtype)
     wanted = None if dtype is None else check(dtype)
     if device is None:
         return home.asarray(data, dtype=wanted)
     return backend_for(device).asarray(home.to_numpy(data), dtype=wanted)
-
-
-def _holds_values(data: Any) -> bool:
-    return isinstance(data, list | tuple) and any(
-        isinstance(item, Value) or _holds_values(item) for item in data
-    )
 
 
 class Tensor(Value):
@@ -117,7 +105,8 @@ class Tensor(Value):
     @property
     def device(self) -> str:
         """Where the elements live: ``"cpu"``, ``"cuda:0"``…"""
-        return backend_of(self.array).device_of(self.array)
+        array = raw(self)
+        return backend_of(array).device_of(array)
 
     @property
     def T(self) -> Tensor:
@@ -188,7 +177,7 @@ class Tensor(Value):
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
             raise GraphError("only leaves can be copied or pickled; detach() the tensor first")
-        return type(self), (self.array, self.requires_grad)
+        return type(self), (self.array, self.requires_grad), (None, {"name": self.name})
 
     # -------------------------------------------------------------------------------- gradients
 
@@ -217,6 +206,8 @@ class Tensor(Value):
         Returns a function that removes the hook.
         """
         node = self._tracked("register_hook")
+        if not callable(hook):
+            raise DTypeError(f"register_hook: the hook must be a function, not {hook!r}")
         node.hooks = [*(node.hooks or []), hook]
 
         def remove() -> None:
@@ -233,7 +224,7 @@ class Tensor(Value):
         def keep(g: Tensor) -> None:
             tensor = here()
             if tensor is not None:
-                tensor.grad = g if tensor.grad is None else tensor.grad + g
+                tensor.grad = g.copy() if tensor.grad is None else tensor.grad + g
 
         self.register_hook(keep)
 
@@ -272,9 +263,10 @@ class Tensor(Value):
                 "   help: where(mask, new, x) and scatter_add(x, axis, index, src) give a new one",
             )
         parts = key if isinstance(key, tuple) else (key,)
-        raw = tuple(p.array if isinstance(p, Value) else p for p in parts)
+        plain = tuple(p.array if isinstance(p, Value) else p for p in parts)
+        given = _array(value, self.dtype, self.device)
         try:
-            self.array[raw] = value.array if isinstance(value, Value) else value
+            self.array[plain] = given
         except IndexError as error:
             raise IndexRangeError(f"x[{key!r}] = …: {error}") from None
         except ValueError as error:

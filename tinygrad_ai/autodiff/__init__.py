@@ -17,6 +17,7 @@ from tinygrad_ai.autodiff.graph import (
     mode,
     newest_first,
     no_grad,
+    raw,
 )
 from tinygrad_ai.autodiff.primitive import (
     POSITIVE,
@@ -51,6 +52,7 @@ __all__ = [
     "no_grad",
     "opaque",
     "pull_back",
+    "raw",
     "reduction",
     "start_cotangent",
     "unbroadcast",

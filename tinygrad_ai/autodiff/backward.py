@@ -16,11 +16,13 @@ from tinygrad_ai.autodiff.graph import (
     Value,
     enable_grad,
     leading_to,
+    mode,
     newest_first,
     no_grad,
+    raw,
 )
 from tinygrad_ai.autodiff.primitive import Primitive, elementwise
-from tinygrad_ai.backend import NUMPY, namespaces
+from tinygrad_ai.backend import NUMPY, as_array, namespaces
 from tinygrad_ai.errors import AnomalyError, DTypeError, GraphError, ShapeError
 
 #: Observes every contribution: (node, input position, incoming cotangent, contribution).
@@ -72,7 +74,7 @@ def pull_back(
             if g is None:
                 continue
             for hook in node.hooks or ():
-                g = _hooked(hook, g, lift)
+                g = _hooked(hook, g, node, lift)
                 fresh.discard(node)
             if node in ends or (targets is None and node.primitive is None):
                 result[node] = _own(g, node in fresh)
@@ -115,12 +117,16 @@ def contribution(node: Node, i: int, g: Any, lift: bool = False) -> Any:
 def guarded(node: Node, i: int, g: Any, lift: bool = False) -> Any:
     """The rule of input ``i`` applied to ``g``, with 0 where 0 met ∞.
 
-    An element that is NaN although the cotangent or the local derivative is exactly 0 is 0.
+    An element that is NaN although the cotangent or the local derivative is exactly 0 is 0; where
+    more than one element of the cotangent arrives there, all must be 0.
     """
-    c = node.primitive.pull(node, i, g, lift)
-    if node.primitive.singular and _has_nan(c):
-        local = node.primitive.pull(node, i, _ones(_array(g)), lift)
-        c = drop(c, (c != c) & ((g == 0) | (local == 0)))
+    record = node.primitive
+    c = record.pull(node, i, g, lift)
+    if record.singular and _has_nan(c):
+        local = record.pull(node, i, _ones(_array(g)), lift)
+        return drop(c, (c != c) & ((g == 0) | (local == 0)))
+    if record.quiet is not None and _has_nan(c):
+        return drop(c, (c != c) & record.follow(record.quiet, node, i, g, lift))
     return c
 
 
@@ -154,8 +160,7 @@ def _own(g: Any, fresh: bool) -> Any:
 
 def _has_nan(c: Any) -> bool:
     """Whether a contribution holds a NaN: one read of it, by a dot product with itself."""
-    while hasattr(c, "array"):  # the raw array below a value, and below a batch
-        c = c.array
+    c = raw(c)
     if isinstance(c, np.ndarray) and c.dtype != np.float16:
         flat = c.ravel(order="K")
         total = np.dot(flat, flat)
@@ -168,13 +173,10 @@ def _ones(array: Any) -> Any:
     return xp.ones(array.shape, dtype=array.dtype)
 
 
-def _hooked(hook: Callable[[Any], Any], g: Any, lift: bool) -> Any:
+def _hooked(hook: Callable[[Any], Any], g: Any, node: Node, lift: bool) -> Any:
     """The cotangent after a user's hook, which sees a value and may return another."""
-    seen = g if isinstance(g, Value | Bundle) else Value.result_type.box(g)
-    changed = hook(seen)
-    if changed is None:
-        return g
-    return changed if lift else _array(changed)
+    changed = hook(g if isinstance(g, Value) else Value.result_type.box(g))
+    return g if changed is None else _fitting("a hook's result", changed, node, g, lift)
 
 
 def _check_finite(node: Node, i: int, c: Any) -> None:
@@ -190,6 +192,11 @@ def backward(
     root: Value, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
 ) -> None:
     """Accumulate d root / d leaf into ``.grad`` of every leaf (see ``Tensor.backward``)."""
+    if mode.one_of_many:
+        raise GraphError(
+            "backward inside vmap: its leaves are outside and cannot hold a gradient per example",
+            "   help: vmap(grad(f)) gives each example its gradient",
+        )
     if root.node is None:
         raise GraphError(
             "backward: this value does not depend on anything that requires gradients",
@@ -216,19 +223,26 @@ def start_cotangent(root: Value, gradient: Any, lift: bool) -> Any:
                 "   help: reduce it to a scalar first, e.g. loss.mean().backward(), or pass "
                 "gradient= of the same shape",
             )
-        g = _ones(root.array)
-    else:
-        g = gradient if lift else _array(gradient)
-        if not hasattr(g, "dtype"):
-            g = namespaces.get(type(root.array), NUMPY.xp).asarray(g, dtype=node.dtype)
+        gradient = _ones(root.array)
+    return _fitting("gradient", gradient, node, root.array, lift)
+
+
+def _fitting(name: str, g: Any, node: Node, like: Any, lift: bool) -> Any:
+    """What a user gave as the cotangent of ``node``: checked, in its dtype, a value with ``lift``.
+
+    Numbers become an array beside ``like``.
+    """
+    if not hasattr(g, "dtype"):
+        g = as_array("backward", name, g, [like])
     if tuple(g.shape) != node.shape:
         raise ShapeError(
-            f"backward: gradient has shape {tuple(g.shape)}, the tensor has shape {node.shape}"
+            f"backward: {name} has shape {tuple(g.shape)}, the tensor has shape {node.shape}"
         )
     if g.dtype.kind not in "fiu":
-        raise DTypeError(f"backward: gradient has dtype {g.dtype}, it must be real")
+        raise DTypeError(f"backward: {name} has dtype {g.dtype}, it must be real")
+    g = g if lift else _array(g)
     g = g if g.dtype == node.dtype else g.astype(node.dtype)
-    return root.result_type.box(g) if lift and not isinstance(g, Value) else g
+    return Value.result_type.box(g) if lift and not isinstance(g, Value) else g
 
 
 def accumulate(leaf: Value, total: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinygrad_ai.dtypes import is_float
-from tinygrad_ai.errors import DTypeError, GraphError
+from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
 
 
 class _Mode(threading.local):
@@ -26,6 +26,7 @@ class _Mode(threading.local):
 
     grad = True  #: record nodes
     interpreter: Callable[..., Any] | None = None  #: evaluates primitives instead of the backend
+    one_of_many = False  #: inside vmap, where a value stands for one example of a batch
     on_record: Callable[[Node], None] | None = None  #: sees each node as it is made
 
 
@@ -42,6 +43,7 @@ class Node:
     """
 
     __slots__ = (
+        "__weakref__",
         "dtype",
         "edges",
         "hooks",
@@ -68,16 +70,20 @@ class Node:
         self.leaf: weakref.ref[Value] | None = None
         self.line: str | None = None
 
-    def residual(self, k: int) -> tuple[Any, Any]:
-        """Array and node of residual ``k`` (an input's position, or -1 for the output).
-
-        Raises GraphError if the graph was freed or the array changed since it was saved.
-        """
+    def check_kept(self) -> None:
+        """Raise GraphError if a walk over the graph has freed this node."""
         if self.saved is None:
             raise GraphError(
                 f"{self.primitive.name}: the graph was freed by an earlier backward",
                 "   help: call the first backward with retain_graph=True to run it again",
             )
+
+    def residual(self, k: int) -> tuple[Any, Any]:
+        """Array and node of residual ``k`` (an input's position, or -1 for the output).
+
+        Raises GraphError if the graph was freed or the array changed since it was saved.
+        """
+        self.check_kept()
         if not isinstance(self.saved, dict):
             self.saved = self.saved()  # a checkpoint computes it now
         array, cell, version = self.saved[k]
@@ -94,14 +100,14 @@ class Node:
 class Value:
     """An array with a place in the graph: the base of Tensor, and all that autodiff knows of it."""
 
-    __slots__ = ("__weakref__", "array", "grad", "name", "node", "version")
+    __slots__ = ("__weakref__", "_grad", "array", "name", "node", "version")
 
     #: The class in which results are boxed; Tensor names itself here.
     result_type: ClassVar[type[Value]]
     array: Any
     node: Node | None
     version: list[int]  #: bumped by changes in place; views share the cell
-    grad: Any
+    _grad: Value | None
     name: str | None
 
     @classmethod
@@ -112,9 +118,22 @@ class Value:
         value.array = np.asarray(array) if isinstance(array, np.generic) else array
         value.node = node
         value.version = [0] if version is None else version
-        value.grad = None
+        value._grad = None
         value.name = None
         return value
+
+    @property
+    def grad(self) -> Any:
+        """The gradient that backward has left here, or None; settable to a value of this shape."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and not isinstance(value, Value):
+            raise DTypeError(f"grad must be a tensor or None, not {type(value).__name__}")
+        if value is not None and value.array.shape != self.array.shape:
+            raise ShapeError(f"grad has shape {value.array.shape}, its tensor {self.array.shape}")
+        self._grad = value
 
     @property
     def requires_grad(self) -> bool:
@@ -144,6 +163,20 @@ class Value:
     def is_leaf(self) -> bool:
         """Whether the value was made by the user rather than by a recorded operation."""
         return self.node is None or self.node.primitive is None
+
+
+def raw(value: Any) -> Any:
+    """The array of a backend at the bottom: below a value, and below a batch of vmap."""
+    while hasattr(value, "array"):
+        value = value.array
+    return value
+
+
+def owner(array: Any) -> Any:
+    """The array whose memory this is: itself, or the one it is a view of."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
 
 
 class _SetGrad(ContextDecorator):

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.autodiff.failure import describe
-from tinygrad_ai.autodiff.graph import Node, Value, mode
-from tinygrad_ai.backend import NUMPY, SILENT, error_state, namespaces
+from tinygrad_ai.autodiff.graph import Node, Value, mode, owner
+from tinygrad_ai.backend import NUMPY, SILENT, describe, error_state, known, namespaces, operands
 
 REAL = (-np.inf, np.inf)
 POSITIVE = (0.0, np.inf)
@@ -61,6 +60,8 @@ class Primitive:
                  derivatives differ and the rule gives the minimum-norm subgradient.
     ``singular`` says where the local derivative is 0 or infinite, so that 0·∞ can arise; the
                  engine then guards the contribution (design: 0·∞ is 0 inside a VJP).
+    ``quiet``    the same for kinds other than elementwise: a rule, like a VJP's, that says where in
+                 the input no part of the cotangent can arrive but zeros; a NaN there is 0.
     ``batch``    how ``vmap`` adds a leading axis: a function ``(size, **params) -> params``, the
                  string ``"leading"`` where leading axes broadcast by themselves; elementwise
                  needs none, and what has no rule is looped.
@@ -83,6 +84,7 @@ class Primitive:
         domain: Sequence[tuple[float, float]] | None = None,
         kinks: Callable[..., Any] | None = None,
         singular: str | None = None,
+        quiet: Callable[..., Any] | None = None,
         batch: Any = None,
         lower: Any = None,
         sample: Callable[..., Any] | None = None,
@@ -105,6 +107,7 @@ class Primitive:
         self.domain = tuple(domain) if domain else (REAL,) * self.arity
         rules = (vjp,) if callable(vjp) else (vjp or ())
         self.rules = tuple(rule and Rule(rule, self.inputs) for rule in rules)
+        self.quiet = quiet and Rule(quiet, self.inputs)
         self.differentiable = any(self.rules)
         self._sloped = -1 if self.variadic else sum(bool(r) << k for k, r in enumerate(self.rules))
         self._keep: dict[int, tuple[int, ...]] = {}
@@ -135,6 +138,8 @@ class Primitive:
                 result_type = arg.result_type
                 if arg.node is not None:
                     tracked |= 1 << k
+            elif type(arg) not in known:
+                return self(*operands(self.name, self.inputs, args), **params)
         if mode.interpreter is None:
             out = self.evaluate(arrays, params)
         else:
@@ -143,7 +148,7 @@ class Primitive:
             return out
         value = result_type.box(out)
         array = value.array
-        if self.kind == "movement" and getattr(array, "base", None) is not None:
+        if self.kind == "movement" and owner(array) is owner(arrays[0]):
             value.version = args[0].version
         tracked &= self._sloped
         if tracked and mode.grad and self.rules and array.dtype.kind == "f":
@@ -182,8 +187,8 @@ class Primitive:
             if isinstance(source, Value):
                 cell = source.version
                 saved[k] = (source.array, cell, cell[0])
-            else:
-                saved[k] = (source, None, 0)
+            else:  # the user may write into an array of his own
+                saved[k] = (source.copy() if hasattr(source, "dtype") else source, None, 0)
         node = Node(self, edges, params, saved, value.array.shape, value.array.dtype)
         if mode.on_record is not None:
             mode.on_record(node)
@@ -207,6 +212,11 @@ class Primitive:
         """
         rule = self.rule(i)
         assert rule is not None
+        return self.follow(rule, node, i, g, lift)
+
+    def follow(self, rule: Rule, node: Node, i: int, g: Any, lift: bool) -> Any:
+        """``rule`` with its arguments, as ``pull`` gives them."""
+        node.check_kept()
         load = _lifted if lift else _raw
         arguments = []
         for source in rule.sources:

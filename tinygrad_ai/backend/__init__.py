@@ -13,7 +13,9 @@ from tinygrad_ai.backend.base import (
     register_backend,
 )
 from tinygrad_ai.backend.cupy import CupyBackend
+from tinygrad_ai.backend.failure import describe
 from tinygrad_ai.backend.numpy import NUMPY, SILENT, error_state
+from tinygrad_ai.backend.operands import as_array, holds_values, known, operands
 
 __all__ = [
     "NUMPY",
@@ -23,8 +25,13 @@ __all__ = [
     "Namespace",
     "backend_for",
     "backend_of",
+    "as_array",
     "backends",
+    "describe",
     "error_state",
+    "holds_values",
+    "known",
     "namespaces",
+    "operands",
     "register_backend",
 ]

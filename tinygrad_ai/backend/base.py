@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinygrad_ai.errors import DeviceError
+from tinygrad_ai.errors import DeviceError, DTypeError
 
 
 class Namespace:
@@ -80,6 +80,8 @@ def backends() -> dict[str, Backend]:
 
 def backend_for(device: str) -> Backend:
     """The backend of a device name; raises DeviceError where there is none."""
+    if not isinstance(device, str):
+        raise DTypeError(f"a device is named by a string such as 'cpu' or 'cuda:1', not {device!r}")
     kind = device.split(":")[0]
     if device not in _backends and kind in _loaders:
         register_backend(_loaders[kind]())
@@ -96,6 +98,6 @@ def backend_of(array: Any) -> Backend:
         if kind in _homes:
             return _homes[kind]
     raise DeviceError(
-        f"{type(array).__name__} is not an array of any registered backend",
-        "   help: inside vmap a tensor has no values of its own to read",
+        f"no values to read: {type(array).__name__} is not an array of any registered backend",
+        "   help: inside vmap a tensor stands for one example of many",
     )

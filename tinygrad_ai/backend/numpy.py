@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from tinygrad_ai.backend.base import Namespace, register_backend
-
-# libm's erf, one element at a time: exact, and the kernels have a vectorised one where it matters.
-_erf = np.frompyfunc(math.erf, 1, 1)
-_erfc = np.frompyfunc(math.erfc, 1, 1)
-
-
-def erf(x: Any) -> Any:
-    """The error function, elementwise, in the dtype of ``x``."""
-    x = np.asarray(x)
-    return np.asarray(_erf(x)).astype(np.result_type(x.dtype, np.float16))
-
-
-def erfc(x: Any) -> Any:
-    """1 - erf(x) without cancellation, elementwise, in the dtype of ``x``."""
-    x = np.asarray(x)
-    return np.asarray(_erfc(x)).astype(np.result_type(x.dtype, np.float16))
-
-
-def scatter_add(target: Any, index: Any, values: Any) -> None:
-    """``target[index] += values`` in place, where repeated indices accumulate."""
-    np.add.at(target, index, values)
+from tinygrad_ai.backend.scatter import scatter_add
+from tinygrad_ai.backend.special import erf, erfc
+from tinygrad_ai.errors import ValueRangeError
 
 
 class _PublicErrorState:
@@ -59,8 +40,15 @@ class NumpyBackend:
     xp = Namespace(np, erf=erf, erfc=erfc, scatter_add=scatter_add)
 
     def asarray(self, data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
-        """A fresh NumPy array with the values of ``data``."""
-        return np.array(data, dtype=dtype)
+        """A fresh NumPy array with the values of ``data``, ValueRangeError for NaN as an integer.
+
+        What is too large for a narrower floating-point dtype becomes infinite.
+        """
+        try:
+            with np.errstate(over="ignore", invalid="raise"):
+                return np.array(data, dtype=dtype)
+        except FloatingPointError:
+            raise ValueRangeError(f"NaN, infinite or too large for {np.dtype(dtype)}") from None
 
     def to_numpy(self, array: Any) -> np.ndarray[Any, Any]:
         """The array itself."""

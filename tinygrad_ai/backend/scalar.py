@@ -176,6 +176,7 @@ xp: Any = Namespace(
     where=where,
     erf=partial(_special, "erf"),
     erfc=partial(_special, "erfc"),
+    clip=lambda x, low, high: xp.minimum(xp.maximum(x, low), high),
     zeros_like=lambda x: const(0, x.dtype),
     asarray=lambda value, dtype: cast(value, np.dtype(dtype)),
 )

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError
+from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, whole_number
 
 
 @runtime_checkable
@@ -106,17 +106,24 @@ def random_split(
     """Parts of ``dataset``, drawn at random without overlap; the same ones for the same ``seed``.
 
     ``lengths`` are numbers of samples that add up to all, or fractions that add up to 1, whose
-    parts are less than one sample off. Raises ValueRangeError where they do not add up.
+    parts are less than one sample off. Raises ValueRangeError where they do not add up or one is
+    negative or NaN, and for a negative ``seed``; DTypeError for what are no numbers.
     """
-    if any(length < 0 for length in lengths):
-        raise ValueRangeError(f"random_split: negative length in {list(lengths)}")
+    lengths = list(lengths)
+    for length in lengths:
+        if isinstance(length, bool) or not isinstance(length, int | float | np.number):
+            raise DTypeError(f"random_split: lengths must be numbers, not {length!r}")
+        if not 0 <= length < np.inf:
+            raise ValueRangeError(f"random_split: {length} in {lengths} is no length")
+    if seed is not None:
+        whole_number("random_split", "seed", seed, least=0)
     total = len(dataset)
     cuts = np.cumsum(lengths, dtype=np.float64)
     counted = all(isinstance(length, int | np.integer) for length in lengths)
     whole = total if counted else 1
     if not lengths or abs(cuts[-1] - whole) > 1e-9:
         raise ValueRangeError(
-            f"random_split: {list(lengths)} adds up to {sum(lengths):g}, not {whole}",
+            f"random_split: {lengths} adds up to {sum(lengths):g}, not {whole}",
             f"   help: whole numbers add up to the {total} samples, fractions to 1",
         )
     # the cuts are rounded, not the parts, so that nothing is left over

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.data.dataset import TensorDataset, fetch
-from tinygrad_ai.errors import DataError, DTypeError, ValueRangeError
+from tinygrad_ai.errors import DataError, DTypeError, ValueRangeError, whole_number
 
 
 class DataLoader:
@@ -47,10 +47,19 @@ class DataLoader:
             )
         self.dataset = dataset
         self.samples = len(dataset)
-        self.batch_size = _whole("batch_size", batch_size, least=1)
+        if np.ndim(batch_size):
+            raise DTypeError(
+                f"DataLoader: batch_size must be a whole number, not a {type(batch_size).__name__}",
+                "   help: DataLoader((x, y), batch_size=32) reads arrays side by side",
+            )
+        self.batch_size = whole_number("DataLoader", "batch_size", batch_size, least=1)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
-        self.seed = secrets.randbits(63) if seed is None else _whole("seed", seed, least=0)
+        self.seed = (
+            secrets.randbits(63)
+            if seed is None
+            else whole_number("DataLoader", "seed", seed, least=0)
+        )
         self.epoch = 0
         self.batch = 0
         self._resumed = False
@@ -108,11 +117,3 @@ class DataLoader:
     def _identity(self) -> dict[str, Any]:
         names = ("samples", "batch_size", "shuffle", "drop_last")
         return {name: getattr(self, name) for name in names}
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise DTypeError(f"DataLoader: {name} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueRangeError(f"DataLoader: {name} must be at least {least}, not {value}")
-    return int(value)

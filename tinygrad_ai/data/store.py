@@ -54,11 +54,12 @@ def cached(collection: str) -> Path:
 def locate(collection: str, *names: str) -> Path | None:
     """The folder that holds every file named: in ``TINYGRAD_AI_DATA``, or the cache; else None.
 
-    Raises DataError where ``TINYGRAD_AI_DATA`` names a folder that does not exist.
+    Raises DataError where ``TINYGRAD_AI_DATA`` names what is no folder.
     """
     named = config.data_folder()
     if named and not named.is_dir():
-        raise DataError(f"TINYGRAD_AI_DATA names the folder {named}, which does not exist")
+        state = "is a file, not a folder" if named.exists() else "does not exist"
+        raise DataError(f"TINYGRAD_AI_DATA names {named}, which {state}")
     folders = [*([named / collection] if named else []), cached(collection)]
     return next((f for f in folders if all((f / name).is_file() for name in names)), None)
 
@@ -106,11 +107,10 @@ def unpack(raw: bytes) -> bytes:
 
 
 def _missing(collection: str, remotes: Sequence[Remote], error: DataError) -> DataError:
-    names = ", ".join(remote.name for remote in remotes)
     absent = [r.name for r in remotes if locate(collection, r.name) is None]
     return DataError(
-        f"{collection}: {', '.join(absent)} not on this machine, and not to be had: {error}",
+        f"{collection} is not on this machine, and not to be had: {error}",
         *getattr(error, "__notes__", ()),
-        f"   help: without a network, put {names} into {cached(collection)}, or into a folder "
-        f"{collection}/ inside the one that TINYGRAD_AI_DATA names",
+        f"   help: without a network, put {', '.join(absent)} into {cached(collection)}, or "
+        f"into a folder {collection}/ inside the one that TINYGRAD_AI_DATA names",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tinygrad_ai.train.terminal import Terminal
 
 DATA = {"mnist-small": data.mnist_small, "mnist": data.mnist}
 INPUT = "digit, 28x28"  # in a model file's metadata: what `tinygrad-ai predict` may show it
-SHOWN = 5  # thumbnails that fit into 80 columns
+SHOWN, WIDTH = 5, 16  # thumbnails, and the columns of one with the gap after it
 MISTAKES = 2  # of them
 
 
@@ -27,6 +28,7 @@ def run(trainer: Trainer, fit: Any, x: Any, y: Any) -> Run:
         fit=fit,
         test=lambda: trainer.evaluate(x, y),
         show=lambda terminal: show(x, y, trainer.predict(x), terminal),
+        chance=math.log(10),
         metadata={
             "input": INPUT,
             "normalisation": "pixels / 255",
@@ -45,12 +47,16 @@ def run(trainer: Trainer, fit: Any, x: Any, y: Any) -> Run:
 
 
 def show(x: Any, y: Any, scores: Any, terminal: Terminal) -> list[str]:
-    """The first digits and the most confident mistakes, side by side, and what was read."""
+    """The first digits and the most confident mistakes, side by side, and what was read.
+
+    There are as many as the terminal's width has room for.
+    """
+    shown = min(max((terminal.columns + 2) // WIDTH, 1), SHOWN)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
     excess = scores[wrong, predicted[wrong]] - scores[wrong, y[wrong]]
-    worst = wrong[np.argsort(-excess)[:MISTAKES]]
-    first = np.setdiff1d(np.arange(SHOWN), worst)[: SHOWN - len(worst)]
+    worst = wrong[np.argsort(-excess)[: min(MISTAKES, shown - 1)]]
+    first = np.setdiff1d(np.arange(SHOWN), worst)[: shown - len(worst)]
     chosen = [*first.tolist(), *worst.tolist()]
     drawn = [thumbnail(x[i], terminal) for i in chosen]
     lines = ["  ".join(parts) for parts in zip(*drawn, strict=True)]

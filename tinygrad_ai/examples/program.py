@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +31,8 @@ class Run:
 
     ``summary`` describes the model. ``fit(progress)`` trains, ``test()`` measures on data that
     training never saw, ``show(terminal)`` gives lines that let a reader see the result, and
-    ``pictures`` maps file names to functions that write them. ``metadata`` goes into the model
-    file, beside the program's name.
+    ``pictures`` maps file names to functions that write them. ``chance`` is the test loss of
+    guessing. ``metadata`` goes into the model file, beside the program's name.
     """
 
     model: Any
@@ -39,6 +40,7 @@ class Run:
     fit: Callable[[bool], History]
     test: Callable[[], dict[str, float]]
     show: Callable[[Terminal], list[str]]
+    chance: float = math.inf
     pictures: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ def scan(path: str | os.PathLike[str]) -> Array:
 
     As LeCun et al. made MNIST (1998): the ink, whatever its colour and size, is scaled into 20 by
     20 pixels with its proportions kept, and placed with its centre of mass in the middle. The paper
-    is what the border of the picture shows, light or dark.
+    is what the border of the picture shows; ink is what differs from it, in colour or in opacity.
 
     Raises DataError where the file is missing, no picture, or shows no ink, and where Pillow is not
     installed.
     """
-    grey = _grey(path)
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ink = np.abs(grey - np.median(border))
+    page = _channels(path)
+    border = np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])
+    away = page - np.median(border, axis=0)
+    ink = np.sqrt(np.square(away).sum(axis=-1) / 3).astype(np.float32)  # 1 from white to black
     if ink.max() < 0.1:
         raise DataError(f"{os.fspath(path)} shows no digit: it has one colour all over")
     ink = ink / ink.max()
@@ -36,24 +38,39 @@ def scan(path: str | os.PathLike[str]) -> Array:
     return _centred(_fitted(cut))
 
 
-def _grey(path: str | os.PathLike[str]) -> Array:
-    """The picture's brightness in [0, 1], transparent parts as white paper."""
+def _channels(path: str | os.PathLike[str]) -> Array:
+    """The picture as (height, width, 4) in [0, 1]: opacity, and red, green, blue times it."""
     try:
-        from PIL import Image, ImageOps  # noqa: PLC0415 - an optional library, slow to import
+        from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 - an optional library, slow to import
     except ImportError:
         raise DataError(
             "pictures need the package Pillow, which is not installed",
             "   help: pip install 'tinygrad_ai[plot]'",
         ) from None
+    too_large = Image.DecompressionBombError, Image.DecompressionBombWarning
+    reason = "it is not a whole picture"
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a whole picture"
-        raise DataError(f"cannot read {os.fspath(path)}: {reason}") from None
-    paper = Image.new("RGBA", picture.size, "white")
-    grey = Image.alpha_composite(paper, picture).convert("L")
-    return np.asarray(grey, dtype=np.float32) / 255
+        strict = warnings.catch_warnings(action="error", category=too_large[1])
+        with strict, Image.open(path) as opened:
+            return _floats(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:
+        reason = "it is not a picture"
+    except too_large:
+        reason = "it is too large a picture"
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or reason
+    raise DataError(f"cannot read {os.fspath(path)}: {reason}")
+
+
+def _floats(picture: Any) -> Array:
+    """The channels of :func:`_channels`. Pillow would clip brightness of more than 8 bits."""
+    if picture.mode[0] in "IF":
+        grey = np.asarray(picture, dtype=np.float32)
+        grey = grey / (65535 if picture.mode[0] == "I" else max(float(np.abs(grey).max()), 1e-30))
+        return np.stack([grey, grey, grey, np.ones_like(grey)], axis=-1)
+    channels = np.asarray(picture.convert("RGBA"), dtype=np.float32) / 255
+    channels[..., :3] *= channels[..., 3:]
+    return channels
 
 
 def _fitted(ink: Array) -> Array:

@@ -31,7 +31,7 @@ def forward_formula(primitive: Primitive, names: Mapping[str, str] | None = None
 
 def formula(function: Callable[..., Any], names: Mapping[str, str]) -> str:
     """The expression that ``function`` returns, with ``names`` put in; its source if it is long."""
-    tree = _definition(function)
+    tree = definition(function)
     if isinstance(tree, ast.Lambda):
         body: ast.AST = tree.body
     elif len(tree.body) == 1 and isinstance(tree.body[0], ast.Return) and tree.body[0].value:
@@ -63,19 +63,20 @@ def _functions(file: str) -> list[tuple[Any, Any]]:
     with open(file, encoding="utf-8") as source:
         tree = ast.parse(source.read())
     return [
-        (node, _code_of(node))
+        (node, code_of(node))
         for node in ast.walk(tree)
         if isinstance(node, ast.Lambda | ast.FunctionDef)
     ]
 
 
-def _code_of(node: ast.Lambda | ast.FunctionDef) -> Any:
+def code_of(node: ast.Lambda | ast.FunctionDef) -> Any:
+    """The code object of a function, from its syntax tree."""
     body = ast.Expression(node) if isinstance(node, ast.Lambda) else ast.Module([node], [])
     code = compile(body, "<rule>", "eval" if isinstance(node, ast.Lambda) else "exec")
     return next(c for c in code.co_consts if inspect.iscode(c))
 
 
-def _definition(function: Callable[..., Any]) -> Any:
+def definition(function: Callable[..., Any]) -> Any:
     """The syntax tree of ``function``: the one of its file at its line with its bytecode."""
     code = function.__code__
     found = [

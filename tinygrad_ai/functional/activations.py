@@ -64,26 +64,30 @@ def softplus(input: Any, beta: float = 1.0) -> Any:
     return special.softplus(input) if beta == 1 else special.softplus(input * beta) / beta
 
 
-def softmax(input: Any, axis: int = -1, *, dim: int | None = None) -> Any:
+def softmax(input: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """eˣ/Σeˣ along ``axis``: positive shares that add up to 1; all zeros where all are -inf.
 
-    ``dim`` is PyTorch's name for ``axis``. Raises DTypeError for integers.
+    The last axis without; ``dim`` is PyTorch's name for it. Raises DTypeError for integers,
+    ValueRangeError where both names are used.
     """
-    return softmax_(input, axis=_float_axis("softmax", input, axis if dim is None else dim))
+    return softmax_(input, axis=_float_axis("softmax", input, axis, dim))
 
 
-def log_softmax(input: Any, axis: int = -1, *, dim: int | None = None) -> Any:
-    """x - log Σeˣ along ``axis`` (``dim`` is PyTorch's name for it); DTypeError for integers."""
-    return log_softmax_(input, axis=_float_axis("log_softmax", input, axis if dim is None else dim))
+def log_softmax(input: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
+    """x - log Σeˣ along ``axis``, with the arguments and errors of :func:`softmax`."""
+    return log_softmax_(input, axis=_float_axis("log_softmax", input, axis, dim))
 
 
-def _float_axis(name: str, input: Any, axis: int) -> int:
+def _float_axis(name: str, input: Any, axis: int | None, dim: int | None) -> int:
+    if axis is not None and dim is not None:
+        raise ValueRangeError(f"{name}: axis={axis} and dim={dim} are two names for one argument")
+    axis = dim if axis is None else axis
     if input.dtype.kind != "f":
         raise DTypeError(
             f"{name}: needs floating-point numbers, got {input.dtype}",
             "   help: x.astype('float32') has them",
         )
-    return one_axis(axis, input.ndim)
+    return one_axis(-1 if axis is None else axis, input.ndim)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Any:

@@ -13,14 +13,15 @@ from tinygrad_ai.backend import NUMPY, namespaces
 from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError
 from tinygrad_ai.functional.activations import dropout, softmax
 from tinygrad_ai.ops import products
-from tinygrad_ai.ops.elementwise import astype, where, zero
+from tinygrad_ai.ops.elementwise import astype, square, where, widened, zero
 from tinygrad_ai.ops.index import getitem, take
 from tinygrad_ai.ops.logic import equal
-from tinygrad_ai.ops.movement import expand_dims, reshape, tril
+from tinygrad_ai.ops.movement import expand_dims, reshape
 from tinygrad_ai.ops.normalize import unit_rms
 from tinygrad_ai.ops.reduce import mean
 from tinygrad_ai.ops.shapes import count, shape_tuple
 from tinygrad_ai.ops.special import rsqrt
+from tinygrad_ai.ops.triangles import tril
 from tinygrad_ai.tensor import Tensor
 
 
@@ -60,7 +61,10 @@ def batch_norm(
     value per channel in training.
     """
     channels = input.shape[1] if input.ndim > 1 else None
-    for name, v in (("running_mean", running_mean), ("weight", weight), ("bias", bias)):
+    given = {
+        "running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias
+    }  # fmt: skip
+    for name, v in given.items():
         if channels is None or (v is not None and tuple(v.shape) != (channels,)):
             shape = "" if v is None else f" and {name} {tuple(v.shape)}"
             raise ShapeError(f"batch_norm: needs (N, C, ...) and (C,), got {input.shape}{shape}")
@@ -82,10 +86,11 @@ def batch_norm(
         raise ShapeError(f"batch_norm: one value per channel in training: input {input.shape}")
     centre = mean(input, axes, keepdims=True)
     centred = input - centre
-    if running_mean is not None:
-        with no_grad():
-            variance = mean(centred * centred, axes) * (n / max(n - 1, 1))
+    with no_grad():
+        if running_mean is not None:
             _move(running_mean, reshape(centre, (channels,)), momentum)
+        if running_var is not None:
+            variance = mean(square(widened(centred)), axes) * (n / max(n - 1, 1))
             _move(running_var, variance, momentum)
     y = unit_rms(centred, axis=axes, eps=eps)
     y = y if weight is None else y * per_channel(weight)
@@ -119,8 +124,11 @@ def rms_norm(
 ) -> Any:
     """x/√(mean(x²) + eps)·weight over the last axes (Zhang and Sennrich, 2019).
 
-    ``eps`` is the dtype's machine epsilon by default; shapes as for :func:`layer_norm`.
+    ``eps`` is the dtype's machine epsilon by default; shapes as for :func:`layer_norm`. Raises
+    DTypeError for integers.
     """
+    if input.dtype.kind != "f":
+        raise DTypeError(f"rms_norm: needs floating-point numbers, got {input.dtype}")
     axes = _last_axes("rms_norm", input, normalized_shape, weight)
     y = unit_rms(input, axis=axes, eps=float(np.finfo(input.dtype).eps) if eps is None else eps)
     return y if weight is None else y * weight

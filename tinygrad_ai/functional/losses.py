@@ -1,6 +1,6 @@
 """Losses, with PyTorch's names and defaults; each comes from a numerically stable form.
 
-``reduction`` is "mean", "sum" or "none". A target takes on the dtype of the prediction.
+``reduction`` is "mean", "sum" or "none". A target takes on the dtype of a real prediction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tinygrad_ai.autodiff import Value
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, warn_user
 from tinygrad_ai.functional.layers import known
 from tinygrad_ai.ops.activations import bce, bce_logits
-from tinygrad_ai.ops.elementwise import absolute, astype, clip, exp, square, where
+from tinygrad_ai.ops.elementwise import absolute, astype, clip, exp, square, where, widened
 from tinygrad_ai.ops.index import take, take_along_axis
 from tinygrad_ai.ops.movement import expand_dims, moveaxis
 from tinygrad_ai.ops.reduce import mean, sum
@@ -32,6 +32,12 @@ def _reduced(name: str, losses: Any, reduction: str) -> Any:
     raise ValueRangeError(f"{name}: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
 
 
+def _mean_of(losses: Any, shares: Any) -> Any:
+    """The sum of the weighted losses over that of their weights, which halves cannot count."""
+    total = sum(widened(losses)) / sum(widened(shares))
+    return total if total.dtype == losses.dtype else astype(total, dtype=losses.dtype)
+
+
 def _matched(name: str, input: Any, target: Any) -> Any:
     """``target`` in the dtype of ``input``; warns where broadcasting would pair all with all."""
     a, b = tuple(np.shape(input)), tuple(np.shape(target))
@@ -45,8 +51,9 @@ def _matched(name: str, input: Any, target: Any) -> Any:
             f"{name}: input {a} and target {b} differ in shape and broadcast to {paired}, which is "
             f"rarely meant{fix}"
         )
-    same = not hasattr(target, "dtype") or target.dtype == input.dtype
-    return target if same else astype(target, dtype=input.dtype)
+    target = target if hasattr(target, "dtype") else np.asarray(target)
+    integers = input.dtype.kind != "f"  # they would cut off the target's fractions
+    return target if integers or target.dtype == input.dtype else astype(target, dtype=input.dtype)
 
 
 # ----------------------------------------------------------------------------------- regression
@@ -156,7 +163,7 @@ def cross_entropy(
         uniform = _soft_cross_entropy(x, 1 / x.shape[-1], weight, 0)
         uniform = where(labels == ignore_index, 0, uniform)
         losses = (1 - label_smoothing) * losses + label_smoothing * uniform
-    return sum(losses) / sum(shares) if reduction == "mean" else _reduced(name, losses, reduction)
+    return _mean_of(losses, shares) if reduction == "mean" else _reduced(name, losses, reduction)
 
 
 def nll_loss(
@@ -179,7 +186,7 @@ def nll_loss(
     shares = _shares(labels, weight, ignore_index, x.dtype)
     losses = losses * shares
     if reduction == "mean":
-        return sum(losses) / sum(shares)
+        return _mean_of(losses, shares)
     return _reduced("nll_loss", losses, reduction)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any, Self
 
 from tinygrad_ai.errors import DTypeError, IndexRangeError
@@ -21,8 +22,8 @@ class _Listed(Module):
         setattr(self, name, module)
 
     def append(self, module: Module) -> Self:
-        """Add ``module`` at the end."""
-        self._add(str(len(self)), module)
+        """Add ``module`` at the end, under the first free number from its position on."""
+        self._add(next(str(k) for k in count(len(self)) if str(k) not in vars(self)), module)
         return self
 
     def __len__(self) -> int:

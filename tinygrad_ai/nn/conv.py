@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tinygrad_ai import functional as F
 from tinygrad_ai.errors import ValueRangeError
 from tinygrad_ai.nn.linear import uniform_parameter
 from tinygrad_ai.nn.module import Module
+from tinygrad_ai.ops.shapes import shape_tuple
 
-Size = int | tuple[int, ...]
+Size = int | Sequence[int]
 
 
-def _sizes(value: Size, rank: int) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,) * rank
+def _sizes(value: Size, rank: int, name: str = "padding", least: int = 0) -> tuple[int, ...]:
+    """``value`` for each of ``rank`` axes; ValueRangeError if one is smaller than ``least``."""
+    found = shape_tuple(value)
+    found = found if isinstance(value, list | tuple) else found * rank
+    if len(found) != rank or min(found) < least:
+        raise ValueRangeError(
+            f"{name} must be {rank} integers of at least {least}, or one for all, got {value!r}"
+        )
+    return found
 
 
 class _Conv(Module):
@@ -43,10 +52,10 @@ class _Conv(Module):
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = _sizes(kernel_size, self.rank)
-        self.stride = _sizes(stride, self.rank)
+        self.kernel_size = _sizes(kernel_size, self.rank, "kernel_size", 1)
+        self.stride = _sizes(stride, self.rank, "stride", 1)
         self.padding = padding if isinstance(padding, str) else _sizes(padding, self.rank)
-        self.dilation = _sizes(dilation, self.rank)
+        self.dilation = _sizes(dilation, self.rank, "dilation", 1)
         self.groups = groups
         shape = (*self._channels(), *self.kernel_size)
         fan_in = math.prod(shape[1:])
@@ -121,7 +130,7 @@ class ConvTranspose2d(_Conv):
     ) -> None:
         sizes = in_channels, out_channels, kernel_size, stride, padding, dilation, groups
         super().__init__(*sizes, bias, device=device, dtype=dtype)
-        self.output_padding = _sizes(output_padding, self.rank)
+        self.output_padding = _sizes(output_padding, self.rank, "output_padding")
 
     def _channels(self) -> tuple[int, int]:
         return self.in_channels, self.out_channels // self.groups

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Self
 
-from tinygrad_ai.backend import backend_for, backend_of
+import numpy as np
+
+from tinygrad_ai.backend import backend_for, backend_of, namespaces
 from tinygrad_ai.dtypes import check
 from tinygrad_ai.errors import DTypeError, ShapeError, user_line, user_name, warn_user
 from tinygrad_ai.nn.summary import summarize
@@ -179,25 +181,31 @@ class Module:
 
         They take on dtype and device of what is there. With ``strict=False`` missing and
         unexpected entries are left alone, and returned. Raises ShapeError that names every entry
-        that is missing, unexpected or of another shape; then nothing has been loaded.
+        that is missing, unexpected or of another shape, DTypeError for what is no dict of Tensors
+        or arrays of real numbers; then nothing has been loaded.
         """
+        if not isinstance(state_dict, Mapping):
+            raise DTypeError(
+                f"load_state_dict takes a dict of arrays, not a {type(state_dict).__name__}",
+                "   help: tinygrad_ai.load(path) reads one from a file",
+            )
         mine = self.state_dict()
         missing = [name for name in mine if name not in state_dict]
         unexpected = [name for name in state_dict if name not in mine]
         common = {name: mine[name] for name in mine if name in state_dict}
+        raw = {name: _raw(name, state_dict[name]) for name in common}
         misfits = [
-            f"{name}: {tuple(state_dict[name].shape)} in the state, {t.shape} in the module"
+            f"{name}: {tuple(raw[name].shape)} in the state, {t.shape} in the module"
             for name, t in common.items()
-            if tuple(state_dict[name].shape) != t.shape
+            if tuple(raw[name].shape) != t.shape
         ]
         if misfits or (strict and (missing or unexpected)):
             raise _state_error(type(self).__name__, missing, unexpected, misfits)
         for name, tensor in common.items():
-            value = state_dict[name]
-            raw = value.array if isinstance(value, Tensor) else value
-            if not isinstance(raw, type(tensor.array)):
-                raw = backend_of(tensor.array).asarray(backend_of(raw).to_numpy(raw))
-            tensor.array[...] = raw
+            value = raw[name]
+            if not isinstance(value, type(tensor.array)):
+                value = backend_of(tensor.array).asarray(backend_of(value).to_numpy(value))
+            tensor.array[...] = value
             tensor.version[0] += 1
         return Unmatched(missing, unexpected)
 
@@ -269,7 +277,23 @@ class Module:
 
 
 def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    return ".".join(filter(None, (path, name)))
+
+
+def _raw(name: str, value: Any) -> Any:
+    """The array of an entry of a state; raises DTypeError for what is none of real numbers."""
+    array: Any = np.asarray(value) if isinstance(value, np.generic) else value
+    array = getattr(array, "array", array)
+    if (
+        not any(kind in namespaces for kind in type(array).__mro__)
+        or array.dtype.kind not in "biuf"
+    ):
+        kind = getattr(array, "dtype", type(value).__name__)
+        raise DTypeError(
+            f"load_state_dict: {name} is {kind}, not a Tensor or an array of real numbers",
+            "   nothing was loaded",
+        )
+    return array
 
 
 def _move(tensor: Tensor, device: str | None, dtype: Any) -> None:

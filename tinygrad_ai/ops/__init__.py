@@ -18,6 +18,7 @@ from tinygrad_ai.ops import (
     softmax,
     special,
     transfer,
+    triangles,
     trigonometry,
 )
 
@@ -32,6 +33,7 @@ _ROOMS = (
     softmax,
     normalize,
     movement,
+    triangles,
     index,
     products,
     einsum,

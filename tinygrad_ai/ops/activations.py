@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinygrad_ai.autodiff import POSITIVE, REAL, elementwise
-from tinygrad_ai.ops.elementwise import exp, log, log1p, maximum, minimum, sigmoid, tanh, where
+from tinygrad_ai.ops.elementwise import clip, exp, log, log1p, maximum, minimum, sigmoid, where
 from tinygrad_ai.ops.special import erfc, softplus
 
 UNIT = (0.0, 1.0)
 ROOT_HALF = math.sqrt(0.5)
+#: Beyond them a sigmoid, or the tail of the normal distribution, is 0 in any precision; factors are
+#: cut off there, so that an infinite one does not meet that 0.
+FAR, FAR_NORMAL = 1000, 40
 DENSITY = 1 / math.sqrt(2 * math.pi)
 TANH_SCALE, TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
 
@@ -27,54 +32,63 @@ elu_ = elementwise(
     lambda xp, x, *, alpha: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))),
     vjp=lambda g, x, alpha: where(x > 0, g, g * alpha * exp(minimum(x, 0))),
     kinks=lambda x: x,
+    singular="exp underflows or x is NaN",
     sample=lambda rng: ((rng.standard_normal((2, 3)),), {"alpha": 1.5}),
     why="slope 1 on the right; on the left α·(eˣ - 1) has slope α·eˣ, which fades out",
 )
 silu = elementwise(
     "silu",
-    lambda xp, x: x * sigmoid.forward(xp, x),
-    vjp=lambda g, y, x: g * (sigmoid(x) + y * sigmoid(-x)),
-    singular="a minimum, or x is infinite",
+    lambda xp, x: xp.maximum(x, -FAR) * sigmoid.forward(xp, x),
+    vjp=lambda g, y, x: g * (sigmoid(x) + minimum(y, FAR) * sigmoid(-x)),
+    singular="a minimum",
     why="(x·σ)' = σ + x·σ·(1-σ), where x·σ is the output and 1-σ(x) is σ(-x)",
 )
 gelu_erf = elementwise(
     "gelu",
-    lambda xp, x: 0.5 * x * xp.erfc(-ROOT_HALF * x),
-    vjp=lambda g, x: g * (0.5 * erfc(-ROOT_HALF * x) + DENSITY * x * exp(-0.5 * x * x)),
-    singular="a minimum, or x is infinite",
+    lambda xp, x: 0.5 * xp.maximum(x, -FAR_NORMAL) * xp.erfc(-ROOT_HALF * x),
+    vjp=lambda g, x: g * (0.5 * erfc(-ROOT_HALF * x) + DENSITY * _near(x) * exp(-0.5 * x * x)),
+    singular="a minimum",
     why="(x·Φ)' = Φ + x·φ, with the normal distribution Φ and its density φ",
 )
 
 
-def _tanh_argument(x: Any) -> Any:
-    return TANH_SCALE * (x + TANH_CUBE * x * x * x)
+def _near(x: Any) -> Any:
+    return clip(x, -FAR_NORMAL, FAR_NORMAL)
+
+
+def _doubled_argument(x: Any) -> Any:
+    return 2 * TANH_SCALE * (x + TANH_CUBE * x * x * x)
 
 
 def _gelu_tanh_vjp(g: Any, x: Any) -> Any:
-    t = tanh(_tanh_argument(x))
-    slope = TANH_SCALE * (1 + 3 * TANH_CUBE * x * x)
-    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
+    near, s = _near(x), sigmoid(_doubled_argument(x))
+    slope = 2 * TANH_SCALE * (1 + 3 * TANH_CUBE * near * near)
+    return g * s * (1 + near * slope * (1 - s))
 
 
 gelu_tanh = elementwise(
     "gelu_tanh",
-    lambda xp, x: 0.5 * x * (1 + xp.tanh(_tanh_argument(x))),
+    lambda xp, x: xp.maximum(x, -FAR_NORMAL) * sigmoid.forward(xp, _doubled_argument(x)),
     vjp=_gelu_tanh_vjp,
-    singular="a minimum, or x is infinite",
-    why="the product rule on x·½(1+tanh u), with tanh' = 1 - tanh² and u' = √(2/π)·(1+3·0.0447·x²)",
+    singular="a minimum",
+    why="½(1+tanh u) is σ(2u), exact where it is small; then σ + x·σ·(1-σ)·2u' with "
+    "u = √(2/π)·(x + 0.0447·x³)",
 )
 
 # ---------------------------------------------------------------------- terms of binary losses
 
+#: Limit of the divisors, of a dtype in which halves are divided as float32.
+SMALLEST = np.float32(1e-12)
 bce = elementwise(
     "binary_cross_entropy",
     lambda xp, p, t: -t * xp.maximum(xp.log(p), -100) - (1 - t) * xp.maximum(xp.log1p(-p), -100),
     vjp=(
-        lambda g, p, t: g * (p - t) / maximum(p * (1 - p), 1e-12),
+        lambda g, p, t: g * ((1 - t) / maximum(1 - p, SMALLEST) - t / maximum(p, SMALLEST)),
         lambda g, p: g * (maximum(log1p(-p), -100) - maximum(log(p), -100)),
     ),
     domain=(UNIT, UNIT),
-    why="-t·log p - (1-t)·log(1-p) has slope (p-t)/(p·(1-p)); logarithms stop at -100",
+    singular="p is no probability",
+    why="-t·log p - (1-t)·log(1-p) has slope (1-t)/(1-p) - t/p; logarithms stop at -100",
 )
 bce_logits = elementwise(
     "binary_cross_entropy_with_logits",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import contraction
+from tinygrad_ai.backend import operands as as_arrays
 from tinygrad_ai.errors import DTypeError, ShapeError, user_name
 from tinygrad_ai.ops.index import diagonal
 from tinygrad_ai.ops.movement import permute, reshape
@@ -89,6 +90,7 @@ def einsum(spec: str, *operands: Any) -> Any:
     the letters that stand once come out in alphabetical order. Any number of operands. Raises
     ShapeError, naming operand and letter, where the specification does not fit the shapes.
     """
+    operands = tuple(as_arrays("einsum", (), operands, numbers=False))
     inputs, out = _parsed(spec, operands)
     parts = [
         _with_diagonals(spec, x, letters, k)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import POSITIVE, REAL, elementwise
+from tinygrad_ai.ops.shapes import on_arrays
 
 LN2 = math.log(2)
 
@@ -64,13 +65,14 @@ remainder = elementwise(
     vjp=(lambda g: g, lambda g, a, b: -(g * floor(a / b))),
     domain=(REAL, POSITIVE),
     kinks=lambda a, b: a / b - round_(a / b),
+    singular="b = 0 or a is infinite",
     why="a % b = a - floor(a/b)·b, and the floor is flat",
 )
 power = elementwise(
     "power",
     lambda xp, a, b: a**b,
     vjp=(
-        lambda g, a, b: where(b == 0, 0, g * b * power(a, b - 1)),
+        lambda g, a, b: where((a == 0) & (b == 0), 0, g * b * power(a, b - 1)),
         lambda g, y, a, b: where((a == 0) & (b >= 0), 0, g * y * log(a)),
     ),
     domain=(POSITIVE, REAL),
@@ -158,7 +160,7 @@ tanh = elementwise(
 
 def _sigmoid(xp: Any, x: Any) -> Any:
     e = xp.exp(-xp.abs(x))  # never overflows
-    return xp.where(x >= 0, 1, e) / (1 + e)
+    return xp.maximum(x >= 0, e) / (1 + e)  # e ≤ 1, so the numerator is 1 or e
 
 
 sigmoid = elementwise(
@@ -171,7 +173,7 @@ sigmoid = elementwise(
 relu = elementwise(
     "relu",
     lambda xp, x: xp.maximum(x, 0),
-    vjp=lambda g, y: where(y > 0, g, 0),
+    vjp=lambda g, y: where(y <= 0, 0, g),
     kinks=lambda x: x,
     why="where relu lets the value through it lets the gradient through; 0 at the kink",
 )
@@ -199,7 +201,7 @@ minimum = elementwise(
 )
 clip = elementwise(
     "clip",
-    lambda xp, x, low, high: xp.minimum(xp.maximum(x, low), high),
+    lambda xp, x, low, high: xp.clip(x, low, high),
     vjp=(
         lambda g, x, low, high: where((x >= low) & (x <= high), g, 0),
         lambda g, x, low, high: where((x < low) & (low <= high), g, 0),
@@ -220,6 +222,7 @@ where = elementwise(
 )
 
 
+@on_arrays("x")
 def clip_between(x: Any, min: Any = None, max: Any = None) -> Any:
     """``x`` limited to ``min`` … ``max`` (None: no limit); gradient 1 at the bounds, 0 beyond."""
     if x.dtype.kind == "f":
@@ -266,8 +269,16 @@ astype = elementwise(
 )
 
 
+def widened(x: Any) -> Any:
+    """``x``, in float32 if it has halves: sums and squares of halves lose digits and overflow."""
+    return astype(x, dtype=np.dtype(np.float32)) if x.dtype == np.float16 else x
+
+
+@on_arrays("x")
 def round(x: Any, decimals: int = 0) -> Any:
-    """``x`` rounded to ``decimals`` places, halves to the even neighbour."""
+    """``x`` rounded to ``decimals`` places, halves to the even neighbour; the dtype stays."""
     if x.dtype.kind in "iu" and decimals >= 0:
         return positive(x)
-    return round_(x * 10**decimals) / 10**decimals if decimals else round_(x)
+    if decimals >= 0:
+        return round_(x * 10**decimals) / 10**decimals if decimals else round_(x)
+    return astype(round_(x / 10**-decimals) * 10**-decimals, dtype=x.dtype)

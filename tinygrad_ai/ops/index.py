@@ -6,21 +6,32 @@ arrays are inputs of the record, so that transformations and compiled code see t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import index as as_int
 from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.autodiff import Value, linear, opaque
+from tinygrad_ai.autodiff import Value, linear, mode, opaque
 from tinygrad_ai.autodiff.lowering import IndexMap
-from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError
+from tinygrad_ai.backend import operands
+from tinygrad_ai.errors import DTypeError, GraphError, IndexRangeError, ShapeError
 from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.ops.logic import isnan
-from tinygrad_ai.ops.movement import broadcast_to, flip, reshape, slice_
+from tinygrad_ai.ops.movement import (
+    broadcast_to,
+    broadcast_to_,
+    expand_dims,
+    flip,
+    permute_dims,
+    reshape,
+    reshape_,
+    slice_,
+)
 from tinygrad_ai.ops.reduce import any as any_of
 from tinygrad_ai.ops.reduce import mean
-from tinygrad_ai.ops.shapes import Axis, axes_of, one_axis
+from tinygrad_ai.ops.shapes import Axis, axes_of, count, on_arrays, one_axis
 
 #: Stands in a ``spec`` for "the next index array".
 ARRAY = "array"
@@ -79,12 +90,41 @@ take_ = linear(
     sample=lambda rng: ((rng.standard_normal((3, 4)), rng.integers(-4, 4, (2, 2))), {"axis": 1}),
     why="an element that was taken twice gets both gradients, one not taken none",
 )
+sort_ = opaque(
+    "sort",
+    lambda xp, x, *, axis: xp.sort(x, axis=axis),
+    vjp=lambda g, x, axis: scatter(
+        g, *_grids(argsort_(x, axis=axis), axis), spec=(ARRAY,) * x.ndim, shape=x.shape
+    ),
+    batch=lambda size, axis: {"axis": axis + 1},
+    sample=lambda rng: ((rng.standard_normal((2, 5)),), {"axis": int(rng.integers(2))}),
+    why="elements carry their gradients to where they came from",
+)
+argbest = opaque(
+    "argbest",
+    lambda xp, x, *, k, axis, largest: _argbest(xp, x, k, axis, largest),
+    batch=lambda size, k, axis, largest: {"k": k, "axis": axis + 1, "largest": largest},
+    sample=lambda rng: ((rng.standard_normal((2, 5)),), {"k": 2, "axis": 1, "largest": True}),
+    why="an order jumps: there is no slope to follow",
+)
 argsort_ = opaque(
     "argsort",
     lambda xp, x, *, axis: xp.argsort(x, axis=axis, kind="stable"),
     batch=lambda size, axis: {"axis": axis + 1},
     why="an order jumps: there is no slope to follow",
 )
+
+
+def _argbest(xp: Any, x: Any, k: int, axis: int, largest: bool) -> Any:
+    """The indices of the ``k`` largest (or smallest) elements along ``axis``, ascending."""
+    n = x.shape[axis]
+    if 0 < k < n:
+        found = xp.argpartition(x, n - k if largest else k - 1, axis=axis)
+    else:
+        found = xp.argsort(x, axis=axis)
+    part = slice(n - k, None) if largest else slice(k)
+    return xp.sort(found[(slice(None),) * axis + (part,)], axis=axis)
+
 
 # ---------------------------------------------------------------------------- the public faces
 
@@ -97,7 +137,7 @@ def getitem(x: Any, key: Any) -> Any:
     parts = tuple(_part(p) for p in (key if isinstance(key, tuple) else (key,)))
     if any(_is_array(p) for p in parts):
         spec, arrays = [], []
-        for part in _without_masks(parts):
+        for part in _without_masks(parts, x):
             spec.append(ARRAY if _is_array(part) else part)
             if _is_array(part):
                 arrays.append(part)
@@ -131,15 +171,39 @@ def _is_array(part: Any) -> bool:
     return hasattr(part, "dtype")
 
 
-def _without_masks(parts: Sequence[Any]) -> list[Any]:
-    """Boolean masks replaced by the positions of their true elements."""
+def _without_masks(parts: Sequence[Any], x: Any) -> list[Any]:
+    """Boolean masks replaced by the positions of their true elements.
+
+    Raises IndexRangeError for a mask of another shape than the axes of ``x`` that it stands for.
+    """
     found: list[Any] = []
-    for part in parts:
+    axis = 0
+    for part, n in zip(parts, _axes_taken(parts, x.ndim), strict=True):
         if _is_array(part) and part.dtype.kind == "b" and part.ndim:
+            if tuple(part.shape) != tuple(x.shape[axis : axis + n]):
+                raise IndexRangeError(
+                    f"a boolean index of shape {part.shape} at axis {axis} does not fit shape "
+                    f"{x.shape}"
+                )
             found.extend(nonzero(part))
         else:
             found.append(part)
+        axis += n
     return found
+
+
+def _axes_taken(parts: Sequence[Any], ndim: int) -> list[int]:
+    """How many axes each part of an index stands for: a mask for its own, ``...`` for the rest."""
+    taken = [
+        0
+        if part is None or part is Ellipsis
+        else part.ndim
+        if _is_array(part) and part.dtype.kind == "b"
+        else 1
+        for part in parts
+    ]
+    rest = ndim - sum(taken)
+    return [rest if part is Ellipsis else n for part, n in zip(parts, taken, strict=True)]
 
 
 def _full_key(parts: tuple[Any, ...], x: Any) -> tuple[Any, ...]:
@@ -155,6 +219,7 @@ def _full_key(parts: tuple[Any, ...], x: Any) -> tuple[Any, ...]:
     return parts
 
 
+@on_arrays("x")
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """The elements of ``x`` at ``indices`` along ``axis`` (of the flat array without)."""
     if axis is None:
@@ -172,6 +237,7 @@ def _indices(indices: Any) -> Any:
     return found
 
 
+@on_arrays("x")
 def index_select(x: Any, axis: int, index: Any) -> Any:
     """``take`` with PyTorch's argument order."""
     return take(x, index, axis)
@@ -188,6 +254,7 @@ def _grids(indices: Any, axis: int) -> list[Any]:
     ]
 
 
+@on_arrays("x")
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     """For each place of ``indices`` the element of ``x`` at that index along ``axis``.
 
@@ -210,6 +277,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     return index(full, *_grids(spread, k), spec=(ARRAY,) * x.ndim)
 
 
+@on_arrays("x")
 def gather(x: Any, axis: int, index: Any) -> Any:
     """PyTorch's gather: ``out[i][j] = x[index[i][j]][j]`` for axis 0; index may be smaller."""
     found, k = _like_torch("gather", x, axis, index)
@@ -218,8 +286,9 @@ def gather(x: Any, axis: int, index: Any) -> Any:
 
 def scatter_add(x: Any, axis: int, index: Any, src: Any) -> Any:
     """A copy of ``x`` with ``src`` added at ``index`` along ``axis``; duplicates accumulate."""
+    x, src = operands("scatter_add", ("x", "src"), (x, src), numbers=False)
     found, k = _like_torch("scatter_add", x, axis, index)
-    if any(a > b for a, b in zip(found.shape, src.shape, strict=True)):
+    if found.ndim != src.ndim or any(a > b for a, b in zip(found.shape, src.shape, strict=True)):
         raise ShapeError(f"scatter_add: index {found.shape} is larger than src {src.shape}")
     part = slice_(src, key=tuple(slice(0, n) for n in found.shape))
     return x + scatter(part, *_grids(found, k), spec=(ARRAY,) * x.ndim, shape=x.shape)
@@ -235,10 +304,16 @@ def _like_torch(name: str, x: Any, axis: int, index: Any) -> tuple[Any, int]:
     return found, k
 
 
+@on_arrays("x")
 def nonzero(x: Any) -> tuple[Any, ...]:
     """The indices of the elements that are not 0, an integer array for each axis."""
-    raw = x.array if isinstance(x, Value) else x
-    found = np.nonzero(raw) if isinstance(raw, np.ndarray) else raw.nonzero()
+    array = x.array if isinstance(x, Value) else x
+    if mode.one_of_many and not _known(x):
+        raise GraphError(
+            "nonzero and boolean indices inside vmap: each example would have another shape",
+            "   help: where(mask, x, 0) keeps the shape",
+        )
+    found = array.nonzero()
     return tuple(x.box(k) for k in found) if isinstance(x, Value) else tuple(found)
 
 
@@ -247,6 +322,7 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     return where(mask, value, x)
 
 
+@on_arrays("x")
 def argsort(x: Any, axis: int | None = -1, descending: bool = False) -> Any:
     """The order that sorts ``x`` along ``axis``; stable, NaN last."""
     if axis is None:
@@ -257,33 +333,45 @@ def argsort(x: Any, axis: int | None = -1, descending: bool = False) -> Any:
     return flip((x.shape[k] - 1) - argsort_(flip(x, k), axis=k), k)
 
 
+@on_arrays("x")
 def sort(x: Any, axis: int | None = -1, descending: bool = False) -> Any:
     """The elements in ascending order along ``axis``; each carries its gradient with it."""
     if axis is None:
         return sort(reshape(x, -1), 0, descending)
-    return take_along_axis(x, argsort(x, axis, descending), axis)
+    k = one_axis(axis, x.ndim)
+    if not descending:
+        return sort_(x, axis=k)
+    return flip(sort_(flip(x, k), axis=k), k)  # equal elements stay in order, as in argsort
 
 
+@on_arrays("x")
 def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Any, Any]:
-    """The ``k`` largest (or smallest) elements along ``axis``, best first, and their indices."""
+    """The ``k`` largest (or smallest) elements along ``axis``, best first, and their indices.
+
+    NaN counts as largest. Of equal elements the first comes first, but if not all have a place any
+    may be taken.
+    """
     j = one_axis(axis, x.ndim)
     if not 0 <= k <= x.shape[j]:
         raise ShapeError(f"topk: k={k} of an axis with {x.shape[j]} elements")
-    order = argsort(x, j, descending=largest)
-    best = getitem(order, (slice(None),) * j + (slice(0, k),))
+    found = argbest(x, k=k, axis=j, largest=largest)
+    order = argsort(take_along_axis(x, found, j), j, descending=largest)
+    best = take_along_axis(found, order, j)
     return take_along_axis(x, best, j), best
 
 
+@on_arrays("x")
 def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The middle element over ``axis``, the mean of the two middle ones; NaN if there is one."""
     axes = axes_of(axis, x.ndim)
     rest = [k for k in range(x.ndim) if k not in axes]
-    moved = reshape(x.transpose(*rest, *axes) if x.ndim else x, (*(x.shape[k] for k in rest), -1))
-    n = moved.shape[-1]
-    if not n:
+    kept, n = tuple(x.shape[k] for k in rest), count(x.shape, axes)
+    if not n and math.prod(kept):
         raise ShapeError(f"median of no elements: shape {x.shape}, axis {axis}")
-    middle = getitem(sort(moved, -1), (..., slice((n - 1) // 2, n // 2 + 1)))
-    found = where(any_of(isnan(moved), -1), np.nan, mean(middle, -1))
+    ordered = sort(reshape(permute_dims(x, (*rest, *axes)), (*kept, n)), -1)
+    middle = getitem(ordered, (..., slice((n - 1) // 2, n // 2 + 1)))
+    last = getitem(ordered, (..., slice(-1, None)))
+    found = where(any_of(isnan(last), -1), np.nan, mean(middle, -1))
     return (
         reshape(found, [1 if k in axes else m for k, m in enumerate(x.shape)])
         if keepdims
@@ -291,6 +379,7 @@ def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     )
 
 
+@on_arrays("x")
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     """Each element repeated ``repeats`` times in place along ``axis`` (flat without)."""
     if axis is None:
@@ -301,9 +390,14 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
         raise ShapeError(f"repeat: repeats must be integers of at least 0, got {repeats!r}")
     if counts.ndim > 1 or counts.size not in (1, x.shape[k]):
         raise ShapeError(f"repeat: {counts.size} repeats for axis {axis} of shape {x.shape}")
-    return take_(x, np.repeat(np.arange(x.shape[k]), counts), axis=k)
+    if counts.size > 1:
+        return take_(x, np.repeat(np.arange(x.shape[k]), counts), axis=k)
+    times, (before, after) = int(counts.reshape(())), (x.shape[: k + 1], x.shape[k + 1 :])
+    copies = broadcast_to_(expand_dims(x, k + 1), shape=(*before, times, *after))
+    return reshape_(copies, shape=(*x.shape[:k], x.shape[k] * times, *after))
 
 
+@on_arrays("x")
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The diagonal ``offset`` of the planes of two axes, as the last axis."""
     a, b = one_axis(axis1, x.ndim, "axis1"), one_axis(axis2, x.ndim, "axis2")
@@ -318,6 +412,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return index(moved, i - min(offset, 0), i + max(offset, 0), spec=key)
 
 
+@on_arrays("x")
 def diag(x: Any, k: int = 0) -> Any:
     """The diagonal of a matrix, or the matrix with the given diagonal."""
     if x.ndim == 2:

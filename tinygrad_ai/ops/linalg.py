@@ -35,7 +35,7 @@ from tinygrad_ai.ops.products import (
 )
 from tinygrad_ai.ops.reduce import amax, amin, norm
 from tinygrad_ai.ops.reduce import sum as sum_over
-from tinygrad_ai.ops.shapes import axes_of
+from tinygrad_ai.ops.shapes import axes_of, on_arrays
 
 
 def _solved(name: str, compute: Callable[..., Any], complaint: str) -> Callable[..., Any]:
@@ -220,11 +220,13 @@ def _square(name: str, record: Primitive, a: Any) -> Any:
     return record(a)
 
 
+@on_arrays("a")
 def inv(a: Any) -> Any:
     """The inverses of square matrices (..., n, n); ValueRangeError if one is singular."""
     return _square("inv", inv_, a)
 
 
+@on_arrays("a")
 def det(a: Any) -> Any:
     """The determinants (...) of square matrices (..., n, n).
 
@@ -240,11 +242,13 @@ class SlogdetResult(NamedTuple):
     logabsdet: Any
 
 
+@on_arrays("a")
 def slogdet(a: Any) -> SlogdetResult:
     """Sign and log of the absolute value of the determinants of (..., n, n)."""
     return SlogdetResult(_square("slogdet", det_sign, a), _square("slogdet", logabsdet, a))
 
 
+@on_arrays("a", "b")
 def solve(a: Any, b: Any) -> Any:
     """The ``y`` with ``a @ y = b`` for a (..., n, n) and b (..., n, k), or one vector b (n,).
 
@@ -267,6 +271,7 @@ def _with_lead(x: Any, lead: tuple[int, ...]) -> Any:
     return x if x.shape[:-2] == lead else broadcast_to(x, (*lead, *x.shape[-2:]))
 
 
+@on_arrays("a")
 def cholesky(a: Any, upper: bool = False) -> Any:
     """The lower triangular L with ``L @ L.T = a`` (or its transpose) for a (..., n, n).
 
@@ -277,6 +282,7 @@ def cholesky(a: Any, upper: bool = False) -> Any:
     return matrix_transpose(y) if upper else y
 
 
+@on_arrays("x")
 def matrix_norm(x: Any, ord: Any = "fro", keepdims: bool = False) -> Any:
     """Norms of matrices (..., m, n): 'fro', 1 (-1) or inf (-inf), the largest (smallest) column or
     row sum of absolute values. The spectral ones (2, -2, 'nuc') raise NotImplementedError."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import and_
-from operator import index as as_int
 from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.autodiff import linear, movement, unbroadcast
+from tinygrad_ai.autodiff import Value, linear, movement, raw, unbroadcast
 from tinygrad_ai.autodiff.lowering import IndexMap
-from tinygrad_ai.errors import ShapeError
-from tinygrad_ai.ops.elementwise import where, zero
+from tinygrad_ai.backend import NUMPY, namespaces, operands
+from tinygrad_ai.dtypes import real
+from tinygrad_ai.errors import DTypeError, ShapeError
+from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.ops.shapes import (
     Axis,
     axes_of,
     broadcast_shapes,
     filled_shape,
+    on_arrays,
     one_axis,
     shape_tuple,
     shifted,
@@ -133,10 +135,10 @@ flip_ = movement(
 )
 pad_ = linear(
     "pad",
-    lambda xp, x, *, widths: xp.pad(x, widths) if widths else x.copy(),
-    vjp=lambda g, in_shape, widths: slice_(
-        g, key=tuple(slice(lo, lo + n) for (lo, _), n in zip(widths, in_shape, strict=True))
+    lambda xp, x, *, widths: _unslice(
+        xp, x, key=_inner(widths, x.shape), shape=_padded(widths, x.shape)
     ),
+    vjp=lambda g, in_shape, widths: slice_(g, key=_inner(widths, in_shape)),
     batch=lambda size, widths: {"widths": ((0, 0), *widths)},
     lower=IndexMap(
         lambda i, shape, *, widths: tuple(k - lo for k, (lo, _) in zip(i, widths, strict=True)),
@@ -154,6 +156,15 @@ slice_ = movement(
     sample=_sample(lambda rng, shape: {"key": (slice(None, None, -2),) * min(len(shape), 1)}),
     why="the elements that were not taken get no gradient",
 )
+
+
+def _inner(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The index of what a border of ``widths`` was put around."""
+    return tuple(slice(lo, lo + n) for (lo, _), n in zip(widths, shape, strict=True))
+
+
+def _padded(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(lo + n + hi for (lo, hi), n in zip(widths, shape, strict=True))
 
 
 def _unslice(xp: Any, g: Any, *, key: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
@@ -190,28 +201,10 @@ concatenate_ = linear(
     why="each part takes its own piece of the gradient",
 )
 
-tril_ = linear(
-    "tril",
-    lambda xp, x, *, k: xp.tril(x, k),
-    vjp=lambda g, k: tril_(g, k=k),
-    batch="leading",
-    lower=IndexMap(lambda i, shape, *, k: i, inside=lambda i, shape, *, k: i[-1] <= i[-2] + k),
-    sample=lambda rng: ((rng.standard_normal((3, 4)),), {"k": int(rng.integers(-1, 2))}),
-    why="what was set to 0 gets no gradient",
-)
-triu_ = linear(
-    "triu",
-    lambda xp, x, *, k: xp.triu(x, k),
-    vjp=lambda g, k: triu_(g, k=k),
-    batch="leading",
-    lower=IndexMap(lambda i, shape, *, k: i, inside=lambda i, shape, *, k: i[-1] >= i[-2] + k),
-    sample=lambda rng: ((rng.standard_normal((3, 4)),), {"k": int(rng.integers(-1, 2))}),
-    why="what was set to 0 gets no gradient",
-)
-
 # ---------------------------------------------------------------------------- the public faces
 
 
+@on_arrays("x")
 def reshape(x: Any, *shape: Any) -> Any:
     """``x`` with the same elements, in C order, in another shape; one size may be -1.
 
@@ -222,6 +215,7 @@ def reshape(x: Any, *shape: Any) -> Any:
     return reshape_(x, shape=filled_shape(wanted, size, x.shape))
 
 
+@on_arrays("x")
 def flatten(x: Any, start_axis: int = 0, end_axis: int = -1) -> Any:
     """``x`` with the axes from ``start_axis`` to ``end_axis`` joined into one (all by default)."""
     if x.ndim == 0:
@@ -233,6 +227,7 @@ def flatten(x: Any, start_axis: int = 0, end_axis: int = -1) -> Any:
     return reshape(x, (*x.shape[:first], joined, *x.shape[last + 1 :]))
 
 
+@on_arrays("x")
 def transpose(x: Any, *axes: Any) -> Any:
     """The axes in the order ``axes``, as one tuple or one by one; reversed without."""
     listed = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
@@ -240,6 +235,7 @@ def transpose(x: Any, *axes: Any) -> Any:
     return permute_dims(x, order)
 
 
+@on_arrays("x")
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     """The axes in the order ``axes``; raises ShapeError if that is not a permutation."""
     order = tuple(one_axis(a, x.ndim) for a in axes)
@@ -248,6 +244,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     return permute(x, axes=order)
 
 
+@on_arrays("x")
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """``x`` with two axes exchanged."""
     order = list(range(x.ndim))
@@ -256,6 +253,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     return permute(x, axes=tuple(order))
 
 
+@on_arrays("x")
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """``x`` with the axes ``source`` moved to the places ``destination``."""
     src = [one_axis(a, x.ndim) for a in (source if isinstance(source, list | tuple) else [source])]
@@ -271,6 +269,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     return permute(x, axes=tuple(order))
 
 
+@on_arrays("x")
 def expand_dims(x: Any, axis: Axis) -> Any:
     """``x`` with axes of size 1 put in so that they stand at ``axis`` in the result."""
     listed = axis if isinstance(axis, list | tuple) else (axis,)
@@ -280,6 +279,7 @@ def expand_dims(x: Any, axis: Axis) -> Any:
     return reshape_(x, shape=shape)
 
 
+@on_arrays("x")
 def squeeze(x: Any, axis: Axis = None) -> Any:
     """``x`` without the axes ``axis``, which must have size 1 (all such axes by default)."""
     if axis is None:
@@ -290,6 +290,7 @@ def squeeze(x: Any, axis: Axis = None) -> Any:
     return reshape_(x, shape=tuple(n for k, n in enumerate(x.shape) if k not in gone))
 
 
+@on_arrays("x")
 def broadcast_to(x: Any, shape: Any) -> Any:
     """``x`` repeated along new axes and axes of size 1 to fill ``shape``."""
     wanted = shape_tuple(shape)
@@ -299,27 +300,35 @@ def broadcast_to(x: Any, shape: Any) -> Any:
     return broadcast_to_(x if x.shape == aligned else reshape_(x, shape=aligned), shape=wanted)
 
 
+@on_arrays("x")
 def flip(x: Any, axis: Axis = None) -> Any:
     """``x`` with the order of the elements reversed along ``axis`` (all axes by default)."""
     return flip_(x, axis=axes_of(axis, x.ndim))
 
 
+@on_arrays("x")
 def roll(x: Any, shift: Any, axis: Axis = None) -> Any:
-    """``x`` with its elements moved on by ``shift`` places, round the end; flat without axis."""
+    """``x`` with its elements moved on by ``shift`` places, round the end; flat without axis.
+
+    Several shifts and axes are paired as NumPy broadcasts them.
+    """
     if axis is None:
         return reshape(roll(reshape(x, -1), shift, 0), x.shape)
-    axes = axis if isinstance(axis, list | tuple) else [axis]
-    shifts = shift if isinstance(shift, list | tuple) else [shift] * len(axes)
-    for s, a in zip(shifts, axes, strict=True):
+    try:
+        pairs = np.broadcast(shift, axis)
+    except ValueError:
+        raise ShapeError(f"roll: shifts {shift} and axes {axis} differ in number") from None
+    for s, a in pairs:
         k = one_axis(a, x.ndim)
         if x.shape[k]:
-            cut = -as_int(s) % x.shape[k]
+            cut = -shape_tuple(s)[0] % x.shape[k]
             lead = (slice(None),) * k
             parts = slice_(x, key=(*lead, slice(cut, None))), slice_(x, key=(*lead, slice(cut)))
             x = concatenate_(*parts, axis=k)
     return x
 
 
+@on_arrays("x")
 def tile(x: Any, repetitions: Any) -> Any:
     """``x`` laid side by side ``repetitions`` times along each axis."""
     reps = shape_tuple(repetitions)
@@ -334,11 +343,19 @@ def tile(x: Any, repetitions: Any) -> Any:
     return reshape_(whole, shape=tuple(r * s for r, s in zip(reps, shape, strict=True)))
 
 
+def _listed(name: str, arrays: Any) -> list[Any]:
+    """The arrays that ``name`` is to join, numbers and lists of numbers made arrays."""
+    if not isinstance(arrays, Iterable):
+        raise DTypeError(f"{name} needs a list of arrays, not {type(arrays).__name__}")
+    parts = operands(name, (), list(arrays), numbers=False)
+    if not parts:
+        raise ShapeError(f"{name} needs at least one array")
+    return parts
+
+
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
     """The arrays joined along an existing axis (flattened first if ``axis`` is None)."""
-    parts = list(arrays)
-    if not parts:
-        raise ShapeError("concatenate needs at least one array")
+    parts = _listed("concatenate", arrays)
     if axis is None:
         parts, axis = [reshape(p, -1) for p in parts], 0
     return concatenate_(*parts, axis=one_axis(axis, parts[0].ndim))
@@ -346,74 +363,68 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
 
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     """The arrays, all of one shape, joined along a new axis."""
-    parts = list(arrays)
-    if not parts:
-        raise ShapeError("stack needs at least one array")
+    parts = _listed("stack", arrays)
     if len({tuple(p.shape) for p in parts}) > 1:
         raise ShapeError(f"stack: shapes differ: {', '.join(str(p.shape) for p in parts)}")
     return concatenate([expand_dims(p, axis) for p in parts], axis)
 
 
+@on_arrays("x")
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """``x`` cut along ``axis`` into equal sections (an int) or before the given indices."""
     k = one_axis(axis, x.ndim)
     n = x.shape[k]
-    if isinstance(indices_or_sections, int):
-        if indices_or_sections < 1 or n % indices_or_sections:
-            raise ShapeError(
-                f"split: axis {axis} of size {n} does not divide into {indices_or_sections} parts"
-            )
-        step = n // indices_or_sections
-        cuts = list(range(step, n, step)) if step else [0] * (indices_or_sections - 1)
+    if np.ndim(indices_or_sections) == 0:
+        (parts,) = shape_tuple(indices_or_sections)
+        if parts < 1 or n % parts:
+            raise ShapeError(f"split: axis {axis} of size {n} does not divide into {parts} parts")
+        step = n // parts
+        cuts = list(range(step, n, step)) if step else [0] * (parts - 1)
     else:
-        cuts = [as_int(c) for c in indices_or_sections]
+        cuts = list(shape_tuple(list(indices_or_sections)))
     bounds = zip([None, *cuts], [*cuts, None], strict=True)
     return [slice_(x, key=(slice(None),) * k + (slice(lo, hi),)) for lo, hi in bounds]
 
 
+@on_arrays("x")
 def unstack(x: Any, axis: int = 0) -> list[Any]:
     """The slices of ``x`` along ``axis``, without that axis."""
     k = one_axis(axis, x.ndim)
-    return [slice_(x, key=(slice(None),) * k + (i,)) for i in range(x.shape[k])]
+    lead, n = (slice(None),) * k, x.shape[k]
+    if n <= 16:
+        return [slice_(x, key=(*lead, i)) for i in range(n)]
+    # By halves: backward puts a slice into zeros of its part's shape, so that is n·log n, not n².
+    parts = slice_(x, key=(*lead, slice(n // 2))), slice_(x, key=(*lead, slice(n // 2, None)))
+    return [piece for part in parts for piece in unstack(part, k)]
 
 
+@on_arrays("x")
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
     """``x`` with a border: ``pad_width`` is an int, a pair, or a pair for each axis (NumPy's).
 
     Only ``mode="constant"`` with one value is supported; others raise NotImplementedError.
     """
-    if mode != "constant" or isinstance(constant_values, list | tuple):
+    if mode != "constant" or np.size(constant_values) != 1:
         raise NotImplementedError(
             f"pad: mode {mode!r} with constant_values={constant_values!r} is not supported; "
             "mode 'constant' with one value is"
         )
     try:
-        widths = np.broadcast_to(np.asarray(pad_width, dtype=int), (x.ndim, 2))
+        widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2))
     except ValueError:
         raise ShapeError(
             f"pad: pad_width {pad_width!r} does not fit the {x.ndim} axes of shape {x.shape}"
         ) from None
+    if widths.dtype.kind not in "iu":
+        raise DTypeError(f"pad: pad_width must hold integers, not {pad_width!r}")
     if (widths < 0).any():
         raise ShapeError(f"pad: widths must not be negative, got {pad_width!r}")
     pairs = tuple((int(lo), int(hi)) for lo, hi in widths)
     padded = pad_(x, widths=pairs)
-    if constant_values == 0:
+    tracked = isinstance(constant_values, Value)
+    border = constant_values if tracked else real(constant_values, "pad: constant_values")
+    if not tracked and border == 0:
         return padded
-    inside = pad_(zero(x) + 1, widths=pairs)
-    return where(inside == 0, constant_values, padded)
-
-
-def tril(x: Any, k: int = 0) -> Any:
-    """``x`` with zeros above diagonal ``k`` of its last two axes."""
-    return tril_(_matrices(x, "tril"), k=k)
-
-
-def triu(x: Any, k: int = 0) -> Any:
-    """``x`` with zeros below diagonal ``k`` of its last two axes."""
-    return triu_(_matrices(x, "triu"), k=k)
-
-
-def _matrices(x: Any, name: str) -> Any:
-    if x.ndim < 2:
-        raise ShapeError(f"{name} needs at least 2 axes, got shape {x.shape}")
-    return x
+    inside = namespaces.get(type(raw(x)), NUMPY.xp).zeros(padded.shape, dtype=bool)
+    inside[_inner(pairs, x.shape)] = True
+    return where(inside, padded, border)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import opaque
+from tinygrad_ai.ops.elementwise import widened
 from tinygrad_ai.ops.products import in_float32
-from tinygrad_ai.ops.reduce import mean_
+from tinygrad_ai.ops.reduce import all_, mean_
 from tinygrad_ai.ops.shapes import count, shifted
 from tinygrad_ai.ops.special import rsqrt
 
@@ -20,6 +21,7 @@ def _unit_rms(xp: Any, x: Any, axis: tuple[int, ...], eps: float) -> Any:
 
 def _along_sphere(g: Any, y: Any, x: Any, axis: tuple[int, ...], eps: float) -> Any:
     """The Jacobian (1 - y·yᵀ/n) / rms(x), which is symmetric, times ``g``."""
+    g, y, x = widened(g), widened(y), widened(x)
     scale = rsqrt(mean_(x * x, axis=axis, keepdims=True) + eps)
     return (g - y * mean_(g * y, axis=axis, keepdims=True)) * scale
 
@@ -28,6 +30,7 @@ unit_rms = opaque(
     "unit_rms",
     lambda xp, x, *, axis, eps: in_float32(lambda x: _unit_rms(xp, x, axis, eps), x),
     vjp=_along_sphere,
+    quiet=lambda g, axis: all_(g == 0, axis=axis, keepdims=True),
     jvp=lambda t, y, x, axis, eps: _along_sphere(t[0], y, x, axis, eps),
     batch=lambda size, axis, eps: {"axis": shifted(axis), "eps": eps},
     sample=lambda rng: (

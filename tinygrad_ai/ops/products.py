@@ -18,7 +18,7 @@ from tinygrad_ai.errors import ShapeError, user_name
 from tinygrad_ai.ops.index import diagonal
 from tinygrad_ai.ops.movement import expand_dims, moveaxis, permute, reshape, swapaxes
 from tinygrad_ai.ops.reduce import sum as sum_over
-from tinygrad_ai.ops.shapes import one_axis
+from tinygrad_ai.ops.shapes import on_arrays, one_axis
 
 
 def in_float32(compute: Callable[..., Any], *arrays: Any) -> Any:
@@ -28,6 +28,7 @@ def in_float32(compute: Callable[..., Any], *arrays: Any) -> Any:
     return compute(*arrays)
 
 
+@on_arrays("x")
 def matrix_transpose(x: Any) -> Any:
     """``x`` with its last two axes exchanged."""
     return swapaxes(x, -1, -2)
@@ -64,6 +65,7 @@ linear_ = contraction(
 )
 
 
+@on_arrays("a", "b")
 def matmul(a: Any, b: Any) -> Any:
     """``a @ b``: (..., M, K) and (..., K, N) give (..., M, N); leading axes broadcast.
 
@@ -92,6 +94,7 @@ def matmul(a: Any, b: Any) -> Any:
     return matmul_(a, b)
 
 
+@on_arrays("x", "weight")
 def linear(x: Any, weight: Any) -> Any:
     """``x @ weight.T``: x (..., in) and weight (out, in) give (..., out).
 
@@ -191,6 +194,7 @@ def _linear_sizes(x: Any, weight: Any) -> ShapeError:
     )
 
 
+@on_arrays("a", "b")
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     """Sums of products over ``axes``: the last n of ``a`` and first n of ``b``, or a pair of lists.
 
@@ -218,6 +222,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     return reshape(flat, (*kept[0], *kept[1]))
 
 
+@on_arrays("a", "b")
 def dot(a: Any, b: Any) -> Any:
     """NumPy's dot: a product with a number, an inner product, or sums over the last axis of ``a``
     and the last but one of ``b`` (its only one if it is a vector)."""
@@ -228,11 +233,13 @@ def dot(a: Any, b: Any) -> Any:
     return tensordot(a, b, (-1, -2))
 
 
+@on_arrays("a", "b")
 def outer(a: Any, b: Any) -> Any:
     """The products of every element of ``a`` (flattened) with every one of ``b``: (M, N)."""
     return reshape(a, (-1, 1)) * reshape(b, (1, -1))
 
 
+@on_arrays("a", "b")
 def vecdot(a: Any, b: Any, axis: int = -1) -> Any:
     """Inner products along ``axis``; the other axes broadcast."""
     a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
@@ -242,6 +249,7 @@ def vecdot(a: Any, b: Any, axis: int = -1) -> Any:
     return reshape(y, y.shape[:-2])
 
 
+@on_arrays("x")
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The sum of a diagonal of the planes of two axes (NumPy's defaults: the first two)."""
     return sum_over(diagonal(x, offset, axis1, axis2), -1)

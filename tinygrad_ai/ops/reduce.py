@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_ai.autodiff import opaque, reduction
 from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.errors import ShapeError
-from tinygrad_ai.ops.elementwise import absolute, astype, exp, power, where
+from tinygrad_ai.ops.elementwise import absolute, astype, exp, power, where, widened
 from tinygrad_ai.ops.logic import not_equal
 from tinygrad_ai.ops.movement import (
     broadcast_to_,
@@ -19,12 +19,17 @@ from tinygrad_ai.ops.movement import (
     reshape_,
 )
 from tinygrad_ai.ops.scan import before
-from tinygrad_ai.ops.shapes import Axis, axes_of, count, kept_shape, one_axis, shifted
+from tinygrad_ai.ops.shapes import Axis, axes_of, count, kept_shape, on_arrays, one_axis, shifted
 
 
 def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     """A reduced ``g`` laid out again over the axes that were folded."""
     return broadcast_to_(reshape_(g, shape=kept_shape(shape, axis)), shape=shape)
+
+
+def _quiet(g: Any, in_shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
+    """Where the elements were folded into one whose cotangent is exactly 0."""
+    return spread(g == 0, in_shape, axis)
 
 
 def _wide(dtype: Any) -> Any:
@@ -64,7 +69,7 @@ def _mean(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
 mean_ = reduction(
     "mean",
     _mean,
-    vjp=lambda g, in_shape, axis: spread(g / count(in_shape, axis), in_shape, axis),
+    vjp=lambda g, in_shape, axis: spread(widened(g) / count(in_shape, axis), in_shape, axis),
     jvp="linear",
     batch=_shift,
     lower=Fold(lambda xp, total, x: total + x, 0.0, lambda xp, total, n: total / n),
@@ -72,34 +77,46 @@ mean_ = reduction(
 )
 
 
-def _var(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
+def _variance(xp: Any, x: Any, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
+    """The variance, of halves in float32."""
     dtype = _wide(x.dtype) or (x.dtype if x.dtype.kind == "f" else np.float64)
-    wide = x.astype(dtype)
-    centred = wide - _mean(xp, wide, axis=axis, keepdims=True)
-    total = xp.sum(centred * centred, axis=axis, keepdims=keepdims)
-    result = total / max(count(x.shape, axis) - ddof, 0)
-    return result.astype(x.dtype) if x.dtype.kind == "f" else result
+    centred = x - _mean(xp, x.astype(dtype, copy=False), axis=axis, keepdims=True)
+    centred -= _mean(xp, centred, axis=axis, keepdims=True)  # see _centred
+    centred *= centred
+    return xp.sum(centred, axis=axis, keepdims=keepdims) / max(count(x.shape, axis) - ddof, 0)
+
+
+def _rounded(y: Any, x: Any) -> Any:
+    return y.astype(x.dtype) if x.dtype.kind == "f" else y
 
 
 def _centred(x: Any, axis: tuple[int, ...]) -> Any:
+    """``x`` minus its mean, twice: the second mean is what the first one's rounding left.
+
+    So equal elements, 0.1 say, are at exactly 0 though their mean is not exactly theirs.
+    """
+    x = widened(x)
+    x = x - mean_(x, axis=axis, keepdims=True)
     return x - mean_(x, axis=axis, keepdims=True)
 
 
 var_ = reduction(
     "var",
-    _var,
+    lambda xp, x, *, axis, keepdims, ddof: _rounded(_variance(xp, x, axis, keepdims, ddof), x),
     vjp=lambda g, x, axis, ddof: (
-        2 * spread(g, x.shape, axis) * _centred(x, axis) / max(count(x.shape, axis) - ddof, 0)
+        spread(g, x.shape, axis) * (2 * _centred(x, axis) / max(count(x.shape, axis) - ddof, 0))
     ),
+    quiet=_quiet,
     batch=_shift,
     why="moving x moves the mean too, but deviations add up to 0, so 2·(x - mean)/(n - ddof) stays",
 )
 std_ = reduction(
     "std",
-    lambda xp, x, *, axis, keepdims, ddof: xp.sqrt(
-        _var(xp, x, axis=axis, keepdims=keepdims, ddof=ddof)
+    lambda xp, x, *, axis, keepdims, ddof: _rounded(
+        xp.sqrt(_variance(xp, x, axis, keepdims, ddof)), x
     ),
     vjp=lambda g, y, x, axis, ddof: _std_vjp(g, y, x, axis, ddof),
+    quiet=_quiet,
     batch=_shift,
     kinks=lambda x: x - mean_(x, axis=tuple(range(x.ndim)), keepdims=True),
     why="√var, with the smallest subgradient 0 where all elements are equal",
@@ -107,10 +124,10 @@ std_ = reduction(
 
 
 def _std_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...], ddof: float) -> Any:
-    deviation = spread(y, x.shape, axis)
+    deviation = spread(widened(y), x.shape, axis)
     slope = _centred(x, axis) / where(deviation == 0, 1, deviation)
     weight = max(count(x.shape, axis) - ddof, 0)
-    return where(deviation == 0, 0, spread(g, x.shape, axis) * slope / weight)
+    return where(deviation == 0, 0, spread(g, x.shape, axis) * (slope / weight))
 
 
 # ------------------------------------------------------------------------- extremes and products
@@ -150,24 +167,38 @@ def _prod_vjp(g: Any, x: Any, axis: tuple[int, ...]) -> Any:
 
 def _prod(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """The product; where it overflows or underflows, smallest factors are paired with largest."""
-    plain = xp.prod(x, axis=axis, keepdims=keepdims, dtype=_wide(x.dtype))
-    if x.dtype.kind != "f" or bool((xp.isfinite(plain) & (plain != 0)).all()):
-        return plain.astype(x.dtype) if x.dtype.kind == "f" else plain
-    rest = xp.moveaxis(x, axis, tuple(range(-len(axis), 0))).reshape(
-        *(n for k, n in enumerate(x.shape) if k not in axis), count(x.shape, axis)
-    )
+    plain = xp.prod(x, axis=axis, keepdims=True, dtype=_wide(x.dtype))
+    if x.dtype.kind == "f":
+        doubtful = ~xp.isfinite(plain) | (plain == 0)
+        if doubtful.any():
+            last = tuple(range(-len(axis), 0))
+            rows = xp.moveaxis(x, axis, last)[xp.squeeze(doubtful, axis=axis)]
+            rows = rows.reshape(-1, count(x.shape, axis)).astype(plain.dtype)
+            plain[doubtful] = _paired_product(xp, rows)
+        plain = plain.astype(x.dtype)
+    return plain if keepdims else xp.squeeze(plain, axis=axis)
+
+
+def _paired_product(xp: Any, rows: Any) -> Any:
+    """The product of each row, of numbers that may overflow or underflow on the way."""
+    odd = (rows == 0) | ~xp.isfinite(rows)
+    decided = odd.any(axis=-1)  # the other factors only give the sign
+    signs = xp.prod(xp.where(odd, rows, xp.sign(rows)), axis=-1)
+    rest = rows[~decided]
     while rest.shape[-1] > 1:
         rest = xp.take_along_axis(rest, xp.argsort(xp.abs(rest), axis=-1), axis=-1)
         half = rest.shape[-1] // 2
         pairs = rest[..., :half] * rest[..., ::-1][..., :half]
         rest = xp.concatenate([pairs, rest[..., half : rest.shape[-1] - half]], axis=-1)
-    return xp.prod(rest, axis=-1).reshape(plain.shape)
+    signs[~decided] = xp.prod(rest, axis=-1)
+    return signs
 
 
 prod_ = reduction(
     "prod",
     _prod,
     vjp=lambda g, x, axis: _prod_vjp(g, x, axis),
+    quiet=_quiet,
     batch=_shift,
     lower=Fold(lambda xp, total, x: total * x, 1.0),
     sample=lambda rng: (
@@ -205,22 +236,31 @@ logsumexp_ = reduction(
     "logsumexp",
     _logsumexp,
     vjp=lambda g, y, x, axis: spread(g, x.shape, axis) * _softmax_of(x, y, axis),
+    quiet=_quiet,
     batch=_shift,
     why="each element counts with its share of the sum of exponentials, its softmax",
 )
 
 
 def _norm(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """The root of the sum of squares; scaled by the largest where squares leave the range."""
     x = _floating(x)
-    if not count(x.shape, axis):
-        return xp.sum(x, axis=axis, keepdims=keepdims)
-    size = xp.abs(x)
-    top = xp.max(size, axis=axis, keepdims=True)
-    scale = xp.where((top == 0) | ~xp.isfinite(top), 1, top).astype(x.dtype)
-    scaled = size / scale
-    total = xp.sum(scaled * scaled, axis=axis, keepdims=True, dtype=_wide(x.dtype))
-    result = (xp.sqrt(total) * scale).astype(x.dtype)
-    return result if keepdims else xp.squeeze(result, axis=axis)
+    wide = x.astype(_wide(x.dtype) or x.dtype, copy=False)
+    flat = wide.reshape(-1)
+    whole = len(axis) == x.ndim
+    total = xp.dot(flat, flat) if whole else xp.sum(wide * wide, axis=axis, keepdims=True)
+    limits = np.finfo(wide.dtype)
+    if ((total > limits.tiny / limits.eps) & (total < math.inf)).all() or not x.size:
+        result = xp.sqrt(total)
+    else:
+        size = xp.abs(wide)
+        top = xp.max(size, axis=axis, keepdims=True)
+        scale = xp.where((top == 0) | ~xp.isfinite(top), 1, top).astype(wide.dtype)
+        size /= scale
+        result = xp.sqrt(xp.sum(size * size, axis=axis, keepdims=True)) * scale
+    shape = kept_shape(x.shape, axis)
+    kept = tuple(n for k, n in enumerate(shape) if keepdims or k not in axis)
+    return xp.reshape(result.astype(x.dtype), kept)
 
 
 def _norm_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...]) -> Any:
@@ -232,6 +272,7 @@ norm_ = reduction(
     "norm",
     _norm,
     vjp=lambda g, y, x, axis: _norm_vjp(g, y, x, axis),
+    quiet=_quiet,
     batch=_shift,
     why="a length grows along its own direction x/‖x‖; at 0 the smallest subgradient is 0",
 )
@@ -267,63 +308,78 @@ argmin_ = opaque(
 # --------------------------------------------------------------------------- the public faces
 
 
+@on_arrays("x")
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The sum over ``axis`` (an int, a tuple, or None for all); halves are summed in float32."""
     return sum_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
 
 
+@on_arrays("x")
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The arithmetic mean over ``axis``; NaN where there is nothing to average."""
     return mean_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
 
 
+@on_arrays("x")
 def var(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Any:
     """The variance over ``axis``, divided by n - ``ddof``; NaN where that is not positive."""
     return var_(x, axis=axes_of(axis, x.ndim), ddof=ddof, keepdims=keepdims)
 
 
+@on_arrays("x")
 def std(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Any:
     """The standard deviation over ``axis``; its gradient at equal elements is 0."""
     return std_(x, axis=axes_of(axis, x.ndim), ddof=ddof, keepdims=keepdims)
 
 
+@on_arrays("x")
 def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The largest element over ``axis``, NaN if there is one; ties share the gradient evenly."""
     return amax_(x, axis=_nonempty(x, axis, "amax"), keepdims=keepdims)
 
 
+@on_arrays("x")
 def amin(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The smallest element over ``axis``, NaN if there is one; ties share the gradient evenly."""
     return amin_(x, axis=_nonempty(x, axis, "amin"), keepdims=keepdims)
 
 
+@on_arrays("x")
 def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The product over ``axis``; the gradient is exact where factors are 0."""
-    for k in reversed(axes_of(axis, x.ndim)):
+    axes = axes_of(axis, x.ndim)
+    if not axes:  # the product, or the sum, of each element alone; small integers become int64
+        return sum_(x, axis=(), keepdims=keepdims)
+    for k in reversed(axes):
         x = prod_(x, axis=(k,), keepdims=keepdims)
     return x
 
 
+@on_arrays("x")
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """log Σ exp over ``axis`` without overflow; -inf, with gradient 0, if all elements are."""
     return logsumexp_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
 
 
+@on_arrays("x")
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether all elements over ``axis`` are true (not 0)."""
     return all_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
 
 
+@on_arrays("x")
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether any element over ``axis`` is true (not 0)."""
     return any_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
 
 
+@on_arrays("x")
 def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     """The position of the first largest element along ``axis`` (of the flat array without)."""
     return _arg(argmax_, x, axis, keepdims)
 
 
+@on_arrays("x")
 def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     """The position of the first smallest element along ``axis`` (of the flat array without)."""
     return _arg(argmin_, x, axis, keepdims)
@@ -344,16 +400,22 @@ def _nonempty(x: Any, axis: Axis, name: str) -> tuple[int, ...]:
     return axes
 
 
+@on_arrays("x")
 def norm(x: Any, ord: float | None = None, axis: Axis = None, keepdims: bool = False) -> Any:
     """The vector norm over ``axis`` (all elements without): 2 by default, or 1, 0, ±inf, p > 0.
 
-    The 2-norm is scaled first and does not overflow; its gradient at 0 is 0. Matrix norms are
-    ``linalg.matrix_norm``; other values of ``ord`` raise NotImplementedError.
+    The 2-norm is scaled where it would overflow; its gradient at 0 is 0. ``ord`` with more than one
+    axis means a matrix norm, as in NumPy: that is ``linalg.matrix_norm``, and here, like other
+    values of ``ord``, it raises NotImplementedError.
     """
+    axes = axes_of(axis, x.ndim)
+    if isinstance(ord, str) or (ord is not None and len(axes) > 1):
+        raise NotImplementedError(
+            f"norm: ord={ord!r} over axes {axes} of shape {x.shape} is a matrix norm",
+            "   help: linalg.matrix_norm has them; norm(x.flatten(), ord) is that of all elements",
+        )
     if ord is None or ord == 2:
-        return norm_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
-    if isinstance(ord, str):
-        raise NotImplementedError(f"norm: ord={ord!r} is a matrix norm; use linalg.matrix_norm")
+        return norm_(x, axis=axes, keepdims=keepdims)
     if ord == math.inf:
         return amax(absolute(x), axis, keepdims)
     if ord == -math.inf:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tinygrad_ai.autodiff import linear, opaque
+from tinygrad_ai.ops.elementwise import widened
 from tinygrad_ai.ops.movement import flip_, pad, reshape, slice_
-from tinygrad_ai.ops.shapes import one_axis
+from tinygrad_ai.ops.shapes import on_arrays, one_axis
 
 
 def _along(axis: int, ndim: int, pair: tuple[int, int]) -> list[tuple[int, int]]:
@@ -19,9 +23,15 @@ def before(x: Any, axis: int) -> Any:
     return cumprod_(pad(shorter, _along(axis, x.ndim, (1, 0)), constant_values=1), axis=axis)
 
 
+def _running(accumulate: Callable[..., Any], x: Any, axis: int) -> Any:
+    if x.dtype == np.float16:
+        return accumulate(x, axis=axis, dtype=np.float32).astype(x.dtype)
+    return accumulate(x, axis=axis)
+
+
 cumsum_ = linear(
     "cumsum",
-    lambda xp, x, *, axis: xp.cumsum(x, axis=axis),
+    lambda xp, x, *, axis: _running(xp.cumsum, x, axis),
     vjp=lambda g, axis: flip_(cumsum_(flip_(g, axis=(axis,)), axis=axis), axis=(axis,)),
     batch=lambda size, axis: {"axis": axis + 1},
     sample=lambda rng: ((rng.standard_normal((2, 3)),), {"axis": 1}),
@@ -36,6 +46,7 @@ def _cumprod_vjp(g: Any, x: Any, axis: int) -> Any:
     reach, so log₂ n rounds do, without a division: exact where factors are 0.
     """
     n = x.shape[axis]
+    g, x = widened(g), widened(x)
 
     def later(v: Any, step: int) -> Any:
         tail = slice_(v, key=(slice(None),) * axis + (slice(step, None),))
@@ -51,14 +62,16 @@ def _cumprod_vjp(g: Any, x: Any, axis: int) -> Any:
 
 cumprod_ = opaque(
     "cumprod",
-    lambda xp, x, *, axis: xp.cumprod(x, axis=axis),
+    lambda xp, x, *, axis: _running(xp.cumprod, x, axis),
     vjp=_cumprod_vjp,
+    quiet=lambda g, axis: flip_(cumsum_(flip_(g != 0, axis=(axis,)), axis=axis), axis=(axis,)) == 0,
     batch=lambda size, axis: {"axis": axis + 1},
     sample=lambda rng: ((rng.standard_normal((2, 5)) * (rng.random((2, 5)) < 0.8),), {"axis": 1}),
     why="an element is a factor of every later product",
 )
 
 
+@on_arrays("x")
 def cumsum(x: Any, axis: int | None = None) -> Any:
     """Running sums along ``axis`` (of the flat array without)."""
     if axis is None:
@@ -66,6 +79,7 @@ def cumsum(x: Any, axis: int | None = None) -> Any:
     return cumsum_(x, axis=one_axis(axis, x.ndim))
 
 
+@on_arrays("x")
 def cumprod(x: Any, axis: int | None = None) -> Any:
     """Running products along ``axis`` (of the flat array without); exact gradients at zeros."""
     if axis is None:

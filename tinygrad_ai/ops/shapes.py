@@ -1,15 +1,44 @@
-"""Shape arithmetic that several rooms share: axes, broadcasting, sizes. No arrays."""
+"""What the public faces of operations share: reading their arguments, and shape arithmetic."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
 from operator import index
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from tinygrad_ai.backend import operands
 from tinygrad_ai.errors import DTypeError, ShapeError
 
 Axis = int | Sequence[int] | None
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_arrays(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a face whose first parameters, ``names``, are arrays: numbers and lists become some.
+
+    DTypeError for anything else, such as None or a string.
+    """
+
+    def decorate(face: Callable[P, R]) -> Callable[P, R]:
+        called = signature(face)
+
+        @wraps(face)
+        def taking(*args: P.args, **keywords: P.kwargs) -> R:
+            if len(args) >= len(names) and all(hasattr(x, "dtype") for x in args[: len(names)]):
+                return face(*args, **keywords)
+            bound = called.bind_partial(*args, **keywords)
+            given = {k: bound.arguments[k] for k in names if k in bound.arguments}
+            found = operands(face.__name__, list(given), list(given.values()), numbers=False)
+            bound.arguments.update(zip(given, found, strict=True))
+            return face(*bound.args, **bound.kwargs)
+
+        return taking
+
+    return decorate
 
 
 def one_axis(axis: Any, ndim: int, name: str = "axis") -> int:
@@ -51,9 +80,19 @@ def shifted(axis: tuple[int, ...]) -> tuple[int, ...]:
 
 def shape_tuple(shape: Any) -> tuple[int, ...]:
     """A shape given as an int or a sequence of ints."""
-    if isinstance(shape, list | tuple):
-        return tuple(index(n) for n in shape)
-    return (index(shape),)
+    listed = shape if isinstance(shape, list | tuple) else (shape,)
+    try:
+        return tuple(index(n) for n in listed)
+    except TypeError:
+        raise DTypeError(f"a shape is an int or a sequence of ints, not {shape!r}") from None
+
+
+def sizes(shape: Any) -> tuple[int, ...]:
+    """A shape as :func:`shape_tuple` reads it; raises ShapeError for a negative size."""
+    found = shape_tuple(shape)
+    if any(n < 0 for n in found):
+        raise ShapeError(f"a shape has no negative sizes, got {found}")
+    return found
 
 
 def filled_shape(shape: Any, size: int, old: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from tinygrad_ai.autodiff import opaque
 from tinygrad_ai.ops.elementwise import exp, where
 from tinygrad_ai.ops.movement import expand_dims
 from tinygrad_ai.ops.products import in_float32
-from tinygrad_ai.ops.reduce import sum_
+from tinygrad_ai.ops.reduce import all_, sum_
 
 
 def _shifted(xp: Any, x: Any, axis: int) -> Any:
@@ -54,6 +54,7 @@ softmax_ = opaque(
     "softmax",
     lambda xp, x, *, axis: in_float32(lambda x: _softmax(xp, x, axis), x),
     vjp=lambda g, y, axis: _softmax_product(g, y, axis),
+    quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
     jvp=lambda t, y, x, axis: _softmax_product(t[0], y, axis),
     batch=lambda size, axis: {"axis": axis + 1},
     sample=_sample,
@@ -63,6 +64,7 @@ log_softmax_ = opaque(
     "log_softmax",
     lambda xp, x, *, axis: in_float32(lambda x: _log_softmax(xp, x, axis), x),
     vjp=lambda g, y, axis: g - exp(y) * sum_(g, axis=(axis,), keepdims=True),
+    quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
     jvp=lambda t, y, x, axis: t[0] - sum_(exp(y) * t[0], axis=(axis,), keepdims=True),
     batch=lambda size, axis: {"axis": axis + 1},
     sample=_sample,
@@ -108,6 +110,7 @@ cross_entropy_ = opaque(
         ),
         None,
     ),
+    quiet=lambda g, labels, ignore: expand_dims((g == 0) | (labels == ignore), -1),
     jvp=lambda t, y, x, labels, ignore: where(
         labels == ignore,
         0,
@@ -122,6 +125,7 @@ excess = opaque(
     "softmax_minus_one_hot",
     lambda xp, x, labels, *, ignore: in_float32(lambda x: _excess(xp, x, labels, ignore), x),
     vjp=(lambda g, x: _softmax_product(g, softmax_(x, axis=x.ndim - 1), x.ndim - 1), None),
+    quiet=lambda g, in_shape: all_(g == 0, axis=(len(in_shape) - 1,), keepdims=True),
     jvp=lambda t, y, x, labels, ignore: _softmax_product(
         t[0], softmax_(x, axis=x.ndim - 1), x.ndim - 1
     ),

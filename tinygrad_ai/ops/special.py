@@ -71,7 +71,10 @@ logaddexp = elementwise(
 xlogy = elementwise(
     "xlogy",
     lambda xp, a, b: xp.where((a == 0) & (b == b), 0, a * xp.log(b)),
-    vjp=(lambda g, b: g * log(b), lambda g, a, b: where(a == 0, 0, g * a / b)),
+    vjp=(
+        lambda g, b: g * log(b),
+        lambda g, a, b: where((a == 0) & (b == 0), 0, g * a / b),
+    ),
     domain=(REAL, POSITIVE),
     singular="b = 0",
     why="a·log b with 0·log 0 = 0",

@@ -32,6 +32,7 @@ tan = elementwise(
     lambda xp, x: xp.tan(x),
     vjp=lambda g, y: g * (1 + y * y),
     domain=((-1.5, 1.5),),
+    singular="x is infinite",
     why="tan' = 1 + tan²",
 )
 
@@ -119,6 +120,8 @@ arctanh = elementwise(
 def _sinc(xp: Any, x: Any, *, order: int) -> Any:
     """Derivative ``order`` of sin(πx)/(πx): Taylor's series inside |x| < 1, outside the recurrence
     x·sₙ + n·sₙ₋₁ = πⁿ⁻¹ sin(πx + nπ/2), which is x·s = sin(πx)/π differentiated n times."""
+    if not order:
+        return xp.where(x == 0, 1, xp.sin(math.pi * x) / (math.pi * x))
     series = x * 0
     for k in reversed(range((order + 1) // 2, (order + 1) // 2 + 14)):
         falling = math.perm(2 * k, order)

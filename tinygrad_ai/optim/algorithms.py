@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import numpy as np
+
 from tinygrad_ai.errors import ValueRangeError
 from tinygrad_ai.optim import rules
 from tinygrad_ai.optim.optimizer import Group, Optimizer
@@ -56,7 +58,13 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+        pair = tuple(betas) if isinstance(betas, list) else betas
+        super().__init__(params, lr=lr, betas=pair, eps=eps, weight_decay=weight_decay)
+
+    def check(self, group: Group) -> None:
+        if len(np.atleast_1d(group.get("betas", self.defaults["betas"]))) != 2:
+            raise ValueRangeError(f"{self._name}: betas must be two numbers, got {group['betas']}")
+        super().check(group)
 
     def slots(self, group: Group) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}

@@ -18,7 +18,11 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        # One schedule after another starts from the same rates, as in PyTorch.
+        groups = optimizer.param_groups
+        self.base_lrs: list[float] = [
+            group.setdefault("initial_lr", group["lr"]) for group in groups
+        ]
         self.last_epoch = 0
         self._set()
 

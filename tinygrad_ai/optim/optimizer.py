@@ -9,8 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_ai.backend import backend_of
-from tinygrad_ai.errors import DTypeError, GraphError, ShapeError, ValueRangeError, warn_user
+from tinygrad_ai.backend import backend_of, namespaces
+from tinygrad_ai.errors import (
+    DataError,
+    DTypeError,
+    GraphError,
+    ShapeError,
+    ValueRangeError,
+    warn_user,
+)
 from tinygrad_ai.nn.module import Parameter
 from tinygrad_ai.tensor import Tensor
 
@@ -201,7 +208,7 @@ class Optimizer:
             for group in self.param_groups
         ]
         state = {
-            number[id(p)]: {name: _to_host(v) for name, v in slots.items()}
+            number[id(p)]: {n: v if n == "step" else _host(v).copy() for n, v in slots.items()}
             for p, slots in self.state.items()
         }
         return {"state": state, "param_groups": copy.deepcopy(groups)}
@@ -209,35 +216,86 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, of an optimiser with the same parameters.
 
-        Raises ShapeError where groups or shapes differ; then nothing has been loaded.
+        Raises DataError for the state of another optimiser or of something else, ShapeError where
+        groups or shapes differ; then nothing has been loaded.
         """
-        groups, params = state_dict["param_groups"], list(self._all())
+        groups, params = self._settings_in(state_dict), list(self._all())
+        owners = [
+            settings
+            for group, settings in zip(self.param_groups, groups, strict=True)
+            for _ in group["params"]
+        ]
+        state = {}
+        for key, slots in state_dict["state"].items():
+            if not str(key).isdecimal() or int(key) >= len(params):
+                raise self._foreign(f"no parameter {key!r} among {len(params)}")
+            parameter = params[int(key)]
+            state[parameter] = self._slots_in(key, slots, parameter, owners[int(key)])
+        self.state = state
+        for group, settings in zip(self.param_groups, groups, strict=True):
+            group.update(settings)
+
+    def _settings_in(self, state_dict: Any) -> list[Group]:
+        """The settings of every group in a state, checked."""
+        try:
+            groups = [dict(group) for group in state_dict["param_groups"]]
+            theirs = [len(group["params"]) for group in groups]
+            dict(state_dict["state"])
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise self._foreign(f"state and param_groups are not in it ({error!r})") from None
         mine = [len(group["params"]) for group in self.param_groups]
-        theirs = [len(group["params"]) for group in groups]
         if mine != theirs:
             raise ShapeError(
                 f"{self._name}.load_state_dict: groups of {theirs} parameters in the state, of "
                 f"{mine} here"
             )
-        state = {}
-        for key, slots in state_dict["state"].items():
-            parameter = params[int(key)]
-            for name, value in slots.items():
-                if name != "step" and tuple(value.shape) != parameter.shape:
-                    raise ShapeError(
-                        f"{self._name}.load_state_dict: {name} of parameter {key} has shape "
-                        f"{tuple(value.shape)}, the parameter {parameter.shape}"
-                    )
-            state[parameter] = {name: _to_device(v, parameter) for name, v in slots.items()}
-        self.state = state
-        for group, loaded in zip(self.param_groups, groups, strict=True):
-            settings = {name: loaded[name] for name in self.defaults if name in loaded}
-            group.update(copy.deepcopy(settings))
+        return [self._own_settings(group) for group in groups]
+
+    def _own_settings(self, group: Group) -> Group:
+        if missing := [name for name in self.defaults if name not in group]:
+            raise self._foreign(f"it has no {', '.join(missing)}")
+        settings = {name: copy.deepcopy(group[name]) for name in self.defaults}
+        for name, default in self.defaults.items():
+            if isinstance(default, tuple) and isinstance(settings[name], list):
+                settings[name] = tuple(settings[name])  # as JSON has it
+            if np.shape(settings[name]) != np.shape(default):
+                raise self._foreign(f"{name} is {settings[name]!r}")
+        try:
+            self.check(settings)
+        except (TypeError, ValueError) as error:
+            raise self._foreign(str(error)) from None
+        return settings
+
+    def _slots_in(self, key: Any, slots: Any, parameter: Tensor, settings: Group) -> Group:
+        """The slots of one parameter in a state, as arrays of their own."""
+        names = ("step", *self.slots(settings))
+        if not isinstance(slots, dict) or any(name not in slots for name in names):
+            raise self._foreign(f"parameter {key} has not all of {', '.join(names)}")
+        step = np.asarray(slots["step"])
+        if step.ndim or step.dtype.kind not in "iuf" or not step >= 0 or step != np.floor(step):
+            raise self._foreign(f"step of parameter {key} is {slots['step']!r}")
+        found: Group = {"step": int(step)}
+        xp, dtype = backend_of(parameter.array).xp, np.result_type(parameter.dtype, np.float32)
+        for name in names[1:]:
+            value = _host(slots[name])
+            if value.dtype.kind != "f":
+                raise self._foreign(f"{name} of parameter {key} holds {value.dtype}")
+            if value.shape != parameter.shape:
+                raise ShapeError(
+                    f"{self._name}.load_state_dict: {name} of parameter {key} has shape "
+                    f"{value.shape}, the parameter {parameter.shape}"
+                )
+            found[name] = xp.array(value, dtype=dtype)
+        return found
+
+    def _foreign(self, reason: str) -> DataError:
+        return DataError(
+            f"{self._name}.load_state_dict: this is no state of {self._name}: {reason}",
+            "   nothing was loaded",
+        )
 
 
-def _to_host(value: Any) -> Any:
-    return value if isinstance(value, int) else backend_of(value).to_numpy(value).copy()
-
-
-def _to_device(value: Any, parameter: Tensor) -> Any:
-    return value if isinstance(value, int) else backend_of(parameter.array).asarray(value)
+def _host(value: Any) -> np.ndarray[Any, Any]:
+    array = getattr(value, "array", value)
+    known = isinstance(array, tuple(namespaces))
+    return np.asarray(backend_of(array).to_numpy(array) if known else array)

@@ -81,9 +81,8 @@ def clip_grad_norm_(
 
 def _norm(array: Any, order: float) -> float:
     xp = backend_of(array).xp
-    wide = array.astype(np.float32) if array.dtype == np.float16 else array
-    with np.errstate(all="ignore"):
-        return float(xp.linalg.norm(wide.ravel(), order))
+    with np.errstate(all="ignore"):  # squares of float32 gradients would leave its range
+        return float(xp.linalg.norm(array.astype(np.float64).ravel(), order))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -258,6 +258,10 @@ REFERENCES: dict[str, Reference] = {
     "index": lambda x, *arrays, spec: x[_key(spec, arrays)],
     "scatter": lambda g, *arrays, spec, shape: _put(shape, _key(spec, arrays), g),
     "argsort": lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"),
+    "sort": np.sort,
+    "argbest": lambda x, *, k, axis, largest: np.sort(
+        np.take(np.argsort(-x if largest else x, axis=axis), range(k), axis), axis=axis
+    ),
     "linear": lambda x, weight: np.einsum("...j,kj->...k", x, weight),
     "einsum": lambda a, b, *, spec: np.einsum(spec, a, b),
     "inv": np.linalg.inv,

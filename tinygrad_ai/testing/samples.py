@@ -65,9 +65,7 @@ def _clear(distance: Any) -> bool:
     return bool((abs(distance) > 0.02).all())
 
 
-def _call(
-    record: Primitive, rng: Any, shapes: Sequence[Shape]
-) -> tuple[list[Any], dict[str, Any]]:
+def _call(record: Primitive, rng: Any, shapes: Sequence[Shape]) -> tuple[list[Any], dict[str, Any]]:
     if record.sample is not None:
         inputs, params = record.sample(rng)
         return [_layout(np.asarray(x), rng) for x in inputs], params

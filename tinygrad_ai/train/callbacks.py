@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_ai import io
-from tinygrad_ai.errors import DataError, ValueRangeError
+from tinygrad_ai.errors import DTypeError, ValueRangeError, whole_number
+from tinygrad_ai.files import make_folder
+from tinygrad_ai.optim import Optimizer
 
 Logs = dict[str, float]
 LARGER_IS_BETTER = ("acc", "precision", "recall", "f1", "auc", "r2")
@@ -18,12 +21,16 @@ LARGER_IS_BETTER = ("acc", "precision", "recall", "f1", "auc", "r2")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of ``fit`` will do; ``names`` are those of an epoch's logs."""
+    """What a run of ``fit`` will do.
+
+    ``names`` are those of an epoch's logs, ``running`` those of a batch's.
+    """
 
     epochs: int
     batches: int
     samples: int
     names: tuple[str, ...]
+    running: tuple[str, ...]
 
 
 class Callback:
@@ -68,19 +75,43 @@ class LRScheduler(Callback):
     """Steps ``scheduler`` after every epoch or batch and notes ``lr`` in the epoch's logs.
 
     ``monitor`` names what a scheduler like ReduceLROnPlateau is told at each step. A scheduler per
-    epoch is stepped when the epoch's ``lr`` has been noted.
+    epoch is stepped when the epoch's ``lr`` has been noted. Raises DTypeError for what is no
+    scheduler, ValueRangeError for a ``monitor`` too much or too little; and, at the start of
+    training, for one that is not measured and for a scheduler of another optimiser.
     """
 
     def __init__(self, scheduler: Any, per: str = "epoch", monitor: str | None = None) -> None:
         if per not in ("epoch", "batch"):
             raise ValueRangeError(f"LRScheduler: per={per!r} is neither 'epoch' nor 'batch'")
+        kind = type(scheduler).__name__
+        if isinstance(scheduler, type | Optimizer) or not hasattr(scheduler, "step"):
+            raise DTypeError(
+                f"LRScheduler: a {kind} is no scheduler",
+                "   help: LRScheduler(CosineAnnealingLR(optimizer, steps))",
+            )
+        takes = inspect.signature(scheduler.step).parameters.values()
+        if not monitor and any(p.default is p.empty for p in takes):
+            raise ValueRangeError(
+                f"LRScheduler: {kind} follows a number, which monitor must name",
+                '   help: LRScheduler(scheduler, monitor="val_loss")',
+            )
+        if monitor and not takes:
+            raise ValueRangeError(f"LRScheduler: {kind} follows no number: leave out monitor")
         self.scheduler = scheduler
         self.per = per
         self.monitor = monitor
 
     def on_train_begin(self) -> None:
+        own = self.trainer.optimizer
+        if getattr(self.scheduler, "optimizer", own) is not own:
+            raise ValueRangeError(
+                f"LRScheduler: the {type(self.scheduler).__name__} changes another optimiser than "
+                "the one that trains",
+                "   help: give one optimiser to both, or make it of trainer.optimizer",
+            )
         if self.monitor:
-            _known(self, self.monitor)
+            plan = self.plan
+            _known(self, self.monitor, plan.names if self.per == "epoch" else plan.running)
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
         if self.per == "batch":
@@ -101,6 +132,11 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, min_delta: float = 0.0, mode: str = "auto") -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueRangeError(f"{type(self).__name__}: mode {mode!r} is none of auto, min, max")
+        if not isinstance(monitor, str) or not isinstance(min_delta, int | float):
+            raise DTypeError(
+                f"{type(self).__name__}: monitor must be a name and min_delta a number, not "
+                f"{monitor!r} and {min_delta!r}"
+            )
         self.monitor = monitor
         self.min_delta = abs(min_delta)
         larger = any(part in monitor for part in LARGER_IS_BETTER)
@@ -108,7 +144,7 @@ class _Monitor(Callback):
         self.best = -math.inf
 
     def on_train_begin(self) -> None:
-        _known(self, self.monitor)
+        _known(self, self.monitor, self.plan.names)
         self.best = -math.inf
 
     def improved(self, logs: Logs) -> bool:
@@ -137,9 +173,7 @@ class EarlyStopping(_Monitor):
         mode: str = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
-        if patience < 1:
-            raise ValueRangeError(f"EarlyStopping: patience must be at least 1, not {patience}")
-        self.patience = patience
+        self.patience = whole_number("EarlyStopping", "patience", patience, least=1)
         self.restore_best = restore_best
         self.best_epoch: int | None = None
         self._weights: dict[str, Any] | None = None
@@ -167,7 +201,8 @@ class Checkpoint(_Monitor):
 
     ``path`` may name numbers of the epoch: ``"runs/{epoch:03d}-{val_loss:.3f}.safetensors"``.
     Raises ValueRangeError for ``save_best_only`` without ``monitor``, and at the start of training
-    for names that are not measured; DataError where the folder cannot be written.
+    for names that are not measured; DataError where safetensors is missing or the file cannot be
+    written. The folder is made where it is missing.
     """
 
     def __init__(
@@ -182,6 +217,8 @@ class Checkpoint(_Monitor):
                 "Checkpoint: save_best_only needs to know what is best",
                 '   help: Checkpoint(path, monitor="val_loss", save_best_only=True)',
             )
+        if not isinstance(path, str | os.PathLike):
+            raise DTypeError(f"Checkpoint: path must be a string or a Path, not {path!r}")
         super().__init__(monitor or "loss", mode=mode)
         self.path = os.fspath(path)
         self.save_best_only = save_best_only
@@ -195,19 +232,18 @@ class Checkpoint(_Monitor):
                 f"Checkpoint: path {self.path!r} cannot be filled in: {error}",
                 f"   there are: epoch, {', '.join(self.plan.names)}",
             ) from None
-        folder = Path(sample).resolve().parent
-        if not os.access(folder, os.W_OK):
-            raise DataError(f"Checkpoint: the folder {folder} does not exist or is read-only")
+        make_folder(Path(sample).parent)
+        io.check_savable(sample)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if not self.save_best_only or self.improved(logs):
-            metadata = {"epoch": epoch, "logs": logs}
-            io.save(self.trainer.model, self.path.format(epoch=epoch, **logs), metadata)
+            path = Path(self.path.format(epoch=epoch, **logs))
+            make_folder(path.parent)
+            io.save(self.trainer.model, path, {"epoch": epoch, "logs": logs})
 
 
-def _known(callback: Callback, monitor: str) -> None:
-    """Raises ValueRangeError for a ``monitor`` that no epoch's logs will hold."""
-    names = callback.plan.names
+def _known(callback: Callback, monitor: str, names: tuple[str, ...]) -> None:
+    """Raises ValueRangeError for a ``monitor`` that is none of the ``names`` in the logs."""
     if monitor not in names:
         raise ValueRangeError(
             f"{type(callback).__name__}: {monitor!r} is not measured; there are {', '.join(names)}",

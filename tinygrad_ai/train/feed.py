@@ -28,6 +28,12 @@ class Feed:
     def __init__(self, caller: str, x: Any, y: Any = None) -> None:
         self.caller = caller
         self.loader = x if isinstance(x, DataLoader) else None
+        indexed = hasattr(x, "__len__") and hasattr(x, "__getitem__")
+        known = self.loader is not None or hasattr(x, "shape") or indexed
+        if not known or isinstance(x, str | dict):
+            raise DTypeError(
+                f"{caller}: x must be arrays, a Dataset or a DataLoader, not a {type(x).__name__}"
+            )
         if self.loader is not None or not _is_data(x, y):
             if y is not None:
                 raise DTypeError(
@@ -58,6 +64,21 @@ class Feed:
             raise ShapeError(f"{self.caller}: numbers of samples differ: {shapes}")
         return list(arrays.values())
 
+    @property
+    def alone(self) -> bool:
+        """Whether the input is its own target."""
+        return len(next(iter(DataLoader(self.dataset, 1)))) == 1
+
+    def targets(self) -> np.ndarray[Any, Any]:
+        """The targets of all samples."""
+        return np.concatenate([host(b[-1]) for b in DataLoader(self.dataset, CHECKED_AT_ONCE)])
+
+    @staticmethod
+    def inputs_of(batch: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        """The inputs in a batch and what they are called; without a target it is all input."""
+        inputs = batch[:-1] or batch
+        return [("x" if len(inputs) == 1 else f"x[{i}]", part) for i, part in enumerate(inputs)]
+
     def batches(self, size: int, shuffle: bool = False, seed: int | None = None) -> DataLoader:
         """The DataLoader that was given, or one over the samples."""
         return self.loader or DataLoader(self.dataset, size, shuffle, seed=seed)
@@ -69,6 +90,8 @@ class Feed:
                 f"{self.caller}: validation_split cannot divide a DataLoader",
                 "   help: give its data set, or validation_data=",
             )
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number):
+            raise DTypeError(f"{self.caller}: validation_split must be a number, not {share!r}")
         if not 0 < share < 1:
             raise ValueRangeError(
                 f"{self.caller}: validation_split must lie between 0 and 1, not {share!r}"
@@ -84,10 +107,11 @@ class Feed:
         train, rest = (Feed(self.caller, Subset(self.dataset, np.array(part))) for part in parts)
         return train, rest
 
-    def check(self, loss: Any, output: Any) -> None:
-        """One pass over all samples: finite numbers, and targets that ``loss`` can take.
+    def check(self, loss: Any, output: Any, dtype: Any) -> None:
+        """One pass over all samples: numbers that ``dtype`` holds, targets that ``loss`` can take.
 
         ``output`` is what the model makes of some samples: its second axis counts the classes.
+        ``dtype`` is the model's; None where it has none.
         """
         top, rule = 0, ""
         if is_one_of(loss, CLASS_LOSSES) and output.ndim > 1:
@@ -96,23 +120,35 @@ class Feed:
         elif is_one_of(loss, PROBABILITY_LOSSES):
             top, rule = 1, "binary cross-entropy takes targets from 0 to 1"
         ignored = ignored_label(loss)
-        begin = 0
+        begin, counts = 0, False
         for batch in DataLoader(self.dataset, CHECKED_AT_ONCE):
-            *inputs, target = (_host(field) for field in batch)
-            named = {"x" if len(inputs) < 2 else f"x[{i}]": part for i, part in enumerate(inputs)}
-            for name, part in {**named, "y" if inputs else "x": target}.items():
-                self._finite(name, part, begin)
-            if rule and inputs and (target.dtype.kind in "iub" or top == 1):
+            fields = tuple(host(field) for field in batch)
+            target = fields[-1]
+            for name, part in [*self.inputs_of(fields), ("y", target)][: len(fields)]:
+                self._finite(name, part, begin, dtype)
+            if rule and len(fields) > 1 and (target.dtype.kind in "iub" or top == 1):
                 self._within(target, top, rule, ignored, begin)
+            counts = counts or ignored is None or bool((target != ignored).any())
             begin += len(target)
+        if not counts:
+            raise ValueRangeError(
+                f"{self.caller}: every label in y is {ignored}, which stands for samples to ignore"
+            )
 
-    def _finite(self, name: str, part: np.ndarray[Any, Any], begin: int) -> None:
-        if part.dtype.kind == "f" and not (good := np.isfinite(part)).all():
+    def _finite(self, name: str, part: np.ndarray[Any, Any], begin: int, dtype: Any) -> None:
+        if part.dtype.kind != "f":
+            return
+        limit = np.finfo(part.dtype if dtype is None else dtype).max
+        if not (good := np.abs(part) <= limit).all():  # NaN is not
             sample, *rest = np.argwhere(~good)[0].tolist()
             place = ", ".join(map(str, [begin + sample, *rest]))
+            value = part[sample, *rest]
+            beyond = f", beyond the model's {np.dtype(dtype)}" if np.isfinite(value) else ""
             raise ValueRangeError(
-                f"{self.caller}: {name} holds {part[sample, *rest]} at {name}[{place}]",
-                "   help: mend or leave out such samples; np.isfinite(x) finds them",
+                f"{self.caller}: {name} holds {value} at {name}[{place}]{beyond}",
+                "   help: scale the data"
+                if beyond
+                else "   help: mend or leave out such samples; np.isfinite(x) finds them",
             )
 
     def _within(
@@ -128,6 +164,23 @@ class Feed:
                 f"{self.caller}: label {target[sample, *rest]} at y[{place}] is outside 0…{top}",
                 f"   rule: {rule}",
             )
+
+
+def validated(feed: Feed, validation_split: Any, validation_data: Any) -> tuple[Feed, Feed | None]:
+    """The samples to learn from, and those to measure on if one of the two asks for any."""
+    none = validation_split is None or (np.isscalar(validation_split) and validation_split == 0)
+    if validation_data is None:
+        return (feed, None) if none else feed.split(validation_split)
+    if not none:
+        raise ValueRangeError("fit: validation_split and validation_data exclude each other")
+    pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+    several = isinstance(validation_data, list) and hasattr(validation_data[0], "shape")
+    if len(pair) > 2 or (several and len(validation_data) == 2):
+        raise DTypeError(
+            "fit: validation_data must be (x, y), a Dataset or a DataLoader, not a "
+            f"{type(validation_data).__name__} of {len(validation_data)}"
+        )
+    return feed, Feed("fit: validation_data", *pair)
 
 
 class ToModel:
@@ -176,6 +229,6 @@ def _raw(caller: str, name: str, data: Any) -> Any:
     return array
 
 
-def _host(field: Any) -> np.ndarray[Any, Any]:
+def host(field: Any) -> np.ndarray[Any, Any]:
     array = field.array if isinstance(field, Value) else field
     return array if isinstance(array, np.ndarray) else backend_of(array).to_numpy(array)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_ai import random
 from tinygrad_ai.data import Subset
-from tinygrad_ai.errors import ValueRangeError
+from tinygrad_ai.errors import DTypeError, ValueRangeError, whole_number
 from tinygrad_ai.train.feed import Feed
 from tinygrad_ai.train.trainer import Trainer
 
@@ -32,19 +32,36 @@ def cross_validate(
 
     Returns ``{"mean": {"loss": …}, "std": {…}, "folds": [{"loss": …}, …]}``, all over the tests;
     the standard deviation is between the folds (ddof 0). Raises ValueRangeError for fewer than two
-    folds or more than there are samples, and what ``fit`` raises.
+    folds or more than there are samples, and where ``build`` gives a model or an optimiser twice;
+    DTypeError where it gives no Trainer; and what ``fit`` raises.
     """
+    whole_number("cross_validate", "folds", folds, least=2)
+    whole_number("cross_validate", "seed", seed, least=0)
+    if not callable(build) or hasattr(build, "fit"):
+        raise DTypeError(
+            f"cross_validate: build must be a function that makes a Trainer, not {build!r}",
+            "   help: cross_validate(lambda: Trainer(Net(), …), x, y)",
+        )
     dataset = Feed("cross_validate", x, y).dataset
     samples = len(dataset)
-    if not 2 <= folds <= samples:
-        raise ValueRangeError(
-            f"cross_validate: folds must lie between 2 and the {samples} samples, not {folds}"
-        )
+    if folds > samples:
+        raise ValueRangeError(f"cross_validate: {folds} folds of only {samples} samples")
     order = np.random.default_rng(seed).permutation(samples) if shuffle else np.arange(samples)
     scores = []
+    used: list[Any] = []  # kept, so that no address is used again
     for fold, held in enumerate(np.array_split(order, folds)):
         random.manual_seed(seed + fold)
         trainer = build()
+        if not isinstance(trainer, Trainer):
+            raise DTypeError(f"cross_validate: build gave a {type(trainer).__name__}, no Trainer")
+        for part in (trainer.model, trainer.optimizer):
+            if any(part is other for other in used):
+                raise ValueRangeError(
+                    f"cross_validate: build gave the same {type(part).__name__} twice, which has "
+                    "learnt from the samples it is tested on",
+                    "   help: make the model and its optimizer inside build",
+                )
+            used.append(part)
         learn = Subset(dataset, order[~np.isin(order, held)])
         history = trainer.fit(learn, epochs=epochs, batch_size=batch_size, progress=False)
         if history.interrupted:

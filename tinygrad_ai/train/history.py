@@ -38,12 +38,15 @@ class History:
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws the curves to a picture (format by suffix: .png, .svg, .pdf), whole or not at all.
 
+        The learning rate, which was chosen and not measured, is left out.
+
         Raises DataError where matplotlib is missing (extra ``plot``) or the file cannot be written,
-        ValueRangeError before the first epoch is over.
+        ValueRangeError before the first epoch is over and for a suffix of no picture.
         """
         if not self.epochs:
             raise ValueRangeError("History.plot: no epoch is over, there is nothing to draw")
-        plots.curves(self.epochs, self.history, path)
+        columns = {name: values for name, values in self.history.items() if name != "lr"}
+        plots.curves(self.epochs, columns, path)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes ``epoch,loss,…`` and a row an epoch, whole or not at all; numbers round-trip.

@@ -41,9 +41,15 @@ METRICS: dict[str, Function] = {
 #: Metrics that are means over elements, so that a weighted mean over batches is exact.
 MEANS = (metrics.accuracy, metrics.mean_squared_error)
 THRESHOLDED = (metrics.accuracy, metrics.precision, metrics.recall, metrics.f1_score)
-#: Losses whose targets are class numbers, and those whose targets are probabilities.
+#: Losses whose targets are class numbers; logits of one class against the rest; a number for each
+#: number of the output; probabilities.
 CLASS_LOSSES = (functional.cross_entropy, functional.nll_loss, nn.CrossEntropyLoss, nn.NLLLoss)
 LOGIT_LOSSES = (functional.binary_cross_entropy_with_logits, nn.BCEWithLogitsLoss)
+PAIRED_LOSSES = (
+    *(functional.mse_loss, functional.l1_loss, functional.huber_loss, functional.kl_div),
+    *(nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.KLDivLoss),
+    *(functional.binary_cross_entropy, nn.BCELoss, *LOGIT_LOSSES),
+)
 PROBABILITY_LOSSES = (functional.binary_cross_entropy, nn.BCELoss, *LOGIT_LOSSES)
 
 
@@ -60,11 +66,28 @@ def loss_of(wanted: str | Function) -> Function:
     return _named("loss", wanted, LOSSES)
 
 
-def optimizer_of(wanted: Any, parameters: Iterable[Any]) -> Any:
-    """An optimiser by name (with its default learning rate), from a class, or the one given."""
-    if hasattr(wanted, "step"):
-        return wanted if not isinstance(wanted, type) else wanted(parameters)
-    return _named("optimizer", wanted, OPTIMIZERS)(parameters)
+def optimizer_of(wanted: Any, model: Any, loss: Any) -> Any:
+    """An optimiser by name (with its default learning rate), from a class, or the one given.
+
+    Raises ValueRangeError where it holds none of the model's parameters, or some of neither the
+    model nor the loss: it would train something else.
+    """
+    if hasattr(wanted, "step") and not isinstance(wanted, type):
+        optimizer = wanted
+    else:
+        optimizer = _named("optimizer", wanted, OPTIMIZERS)(model.parameters())
+    if not hasattr(optimizer, "param_groups"):
+        raise DTypeError(f"Trainer: a {type(optimizer).__name__} is no optimiser")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    own = {id(p) for p in model.parameters()}
+    others = {id(p) for p in loss.parameters()} if hasattr(loss, "parameters") else set()
+    if not held & own or held - own - others:
+        raise ValueRangeError(
+            f"Trainer: of the {len(held)} parameters in the optimizer, {len(held & own)} are among "
+            f"the model's {len(own)}",
+            "   help: make the optimizer from this model's parameters()",
+        )
+    return optimizer
 
 
 def metrics_of(
@@ -83,10 +106,18 @@ def metrics_of(
             )
         function = _named("metric", metric, METRICS)
         is_mean = function in MEANS
-        if function in THRESHOLDED and is_one_of(loss, LOGIT_LOSSES):
-            function = partial(function, threshold=0.0)
+        if function in THRESHOLDED and is_one_of(loss, PROBABILITY_LOSSES):
+            function = partial(function, threshold=0.0 if is_one_of(loss, LOGIT_LOSSES) else 0.5)
+        elif function in THRESHOLDED and is_one_of(loss, CLASS_LOSSES):
+            function = partial(_of_likeliest, function)
         found[name] = Metric(function, is_mean)
     return found
+
+
+def _of_likeliest(function: Function, true: Any, predicted: Any) -> Any:
+    """``function`` of labels, which are the likeliest where targets are classes' probabilities."""
+    soft = true.ndim > 1 and true.shape == predicted.shape and true.dtype.kind == "f"
+    return function(true.argmax(axis=1) if soft else true, predicted)
 
 
 def is_one_of(loss: Any, losses: tuple[Any, ...]) -> bool:
@@ -107,6 +138,9 @@ def _name(metric: Any) -> str:
 
 
 def _named(kind: str, wanted: Any, known: Mapping[str, Function]) -> Function:
+    if isinstance(wanted, type) and kind != "optimizer":
+        name = wanted.__name__
+        raise DTypeError(f"Trainer: {kind} is the class {name}", f"   help: {name}() makes one")
     if callable(wanted):
         return wanted
     if not isinstance(wanted, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import TextIO
@@ -53,7 +52,7 @@ class Progress(Callback):
         paint = self.terminal.paint
         head = f"epoch {self.epoch:>{len(str(self.plan.epochs))}}/{self.plan.epochs}  "
         least = 0 if share is None else BAR[0] + 2
-        room = shutil.get_terminal_size().columns - 1 - len(head) - least
+        room = self.terminal.columns - 1 - len(head) - least
         while self.terminal.is_terminal and len("  ".join(facts)) > room and len(facts) > 1:
             facts = facts[:-1]
         text = "  ".join(facts)

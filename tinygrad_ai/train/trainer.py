@@ -10,12 +10,13 @@ import numpy as np
 
 from tinygrad_ai import random
 from tinygrad_ai.autodiff import no_grad
-from tinygrad_ai.errors import AnomalyError, DTypeError, ShapeError, ValueRangeError
-from tinygrad_ai.tensor import Tensor
+from tinygrad_ai.errors import AnomalyError, DTypeError, whole_number
 from tinygrad_ai.train.callbacks import Callback, Logs, Plan
-from tinygrad_ai.train.feed import Feed, ToModel
+from tinygrad_ai.train.feed import Feed, ToModel, validated
 from tinygrad_ai.train.history import History
-from tinygrad_ai.train.names import Metric, ignored_label, loss_of, metrics_of, optimizer_of
+from tinygrad_ai.train.meter import Meter
+from tinygrad_ai.train.names import ignored_label, loss_of, metrics_of, optimizer_of
+from tinygrad_ai.train.probe import probe, probe_model
 from tinygrad_ai.train.progress import Progress
 from tinygrad_ai.transforms import detect_anomaly
 
@@ -36,7 +37,8 @@ class Trainer:
             the first operation that makes a NaN or an infinity.
 
     Floating-point data are cast to the dtype of the model's parameters. Raises ValueRangeError for
-    an unknown name, DTypeError for what is no model.
+    an unknown name and for an optimiser over the parameters of something else, DTypeError for what
+    is no model.
     """
 
     def __init__(
@@ -48,11 +50,16 @@ class Trainer:
         jit: bool = True,
         debug: bool = False,
     ) -> None:
-        if not hasattr(model, "parameters") or not callable(model):
-            raise DTypeError(f"Trainer: model must be an nn.Module, not a {type(model).__name__}")
+        if isinstance(model, type) or not hasattr(model, "parameters") or not callable(model):
+            is_class = isinstance(model, type)
+            given = f"the class {model.__name__}" if is_class else f"a {type(model).__name__}"
+            raise DTypeError(
+                f"Trainer: model must be an nn.Module, not {given}",
+                f"   help: {model.__name__}(…) makes one" if is_class else "",
+            )
         self.model = model
         self.loss = loss_of(loss)
-        self.optimizer = optimizer_of(optimizer, model.parameters())
+        self.optimizer = optimizer_of(optimizer, model, self.loss)
         self.metrics = metrics_of(metrics, self.loss)
         self.jit = jit
         self.debug = debug
@@ -89,33 +96,25 @@ class Trainer:
         Raises ValueRangeError, ShapeError or DTypeError for arguments, data or labels that do not
         fit, before anything is trained; AnomalyError when the loss is no longer finite.
         """
-        _at_least("fit", "epochs", epochs, 1)
-        feed = Feed("fit", x, y)
-        held = None
-        if validation_data is not None:
-            if validation_split:
-                raise ValueRangeError(
-                    "fit: validation_split and validation_data exclude each other"
-                )
-            pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-            held = Feed("fit: validation_data", *pair)
-        elif validation_split:
-            feed, held = feed.split(validation_split)
+        whole_number("fit", "epochs", epochs, least=1)
+        whole_number("fit", "batch_size", batch_size, least=1)
+        active = [*_listed(callbacks), *([Progress()] if progress else [])]
+        feed, held = validated(Feed("fit", x, y), validation_split, validation_data)
         for part in (feed, held):
             if part is not None:
-                self._check(part, batch_size)
+                probe(self, part)
         if seed is not None:
-            random.manual_seed(seed)
+            random.manual_seed(whole_number("fit", "seed", seed, least=0))
         order = random.generator().integers(0, 2**62, 1)[0] if seed is None else seed
         batches = feed.batches(batch_size, shuffle, int(order))
 
         self.history, self.stop_training = History(), False
         names = ("loss", *self.metrics)
         names += tuple(f"val_{name}" for name in names) if held else ()
-        active = [*callbacks, *([Progress()] if progress else [])]
+        running = tuple(Meter(self.metrics).sums)
         for callback in active:
             callback.trainer = self
-            callback.plan = Plan(epochs, len(batches), len(feed), names)
+            callback.plan = Plan(epochs, len(batches), len(feed), names, running)
             callback.on_train_begin()
         try:
             for epoch in range(1, epochs + 1):
@@ -135,8 +134,9 @@ class Trainer:
 
         Data as for :meth:`fit`, and the same errors.
         """
+        whole_number("evaluate", "batch_size", batch_size, least=1)
         feed = Feed("evaluate", x, y)
-        self._check(feed, batch_size)
+        probe(self, feed)
         return self._measure(feed, batch_size)
 
     def predict(self, x: Any, batch_size: int = 256) -> np.ndarray[Any, Any]:
@@ -144,10 +144,11 @@ class Trainer:
 
         ``x`` as for :meth:`fit`; the targets of a Dataset or DataLoader are left out.
         """
-        _at_least("predict", "batch_size", batch_size, 1)
+        whole_number("predict", "batch_size", batch_size, least=1)
         feed = Feed("predict", x)
+        probe_model(self, feed)
         convert = ToModel(self.model)
-        with self._mode(training=False), no_grad():
+        with self.mode(training=False), no_grad():
             outputs = [self.model(*convert(b)[0]).numpy() for b in feed.batches(batch_size)]
         return np.concatenate(outputs)
 
@@ -160,7 +161,7 @@ class Trainer:
             callback.on_epoch_begin(epoch)
         convert, meter = ToModel(self.model), Meter(self.metrics, ignored_label(self.loss))
         watch = detect_anomaly() if self.debug else nullcontext()
-        with self._mode(training=True), watch:
+        with self.mode(training=True), watch:
             for number, batch in enumerate(batches, start=1):
                 inputs, target = convert(batch)
                 loss, output = self._step(inputs, target, f"epoch {epoch}, batch {number}")
@@ -195,29 +196,15 @@ class Trainer:
 
     def _measure(self, feed: Feed, batch_size: int) -> dict[str, float]:
         convert, meter = ToModel(self.model), Meter(self.metrics, ignored_label(self.loss))
-        with self._mode(training=False), no_grad():
+        with self.mode(training=False), no_grad():
             for batch in feed.batches(batch_size):
                 inputs, target = convert(batch)
                 output = self.model(*inputs)
                 meter.add(self.loss(output, target).item(), target, output)
         return meter.result()
 
-    def _check(self, feed: Feed, batch_size: int) -> None:
-        """Tries the model and the loss on two samples and looks at all the data."""
-        _at_least(feed.caller, "batch_size", batch_size, 1)
-        inputs, target = ToModel(self.model)(next(iter(Feed("", feed.dataset).batches(2))))
-        with self._mode(training=False), no_grad():
-            output = self.model(*inputs)
-            feed.check(self.loss, output)
-            loss = self.loss(output, target)
-        if not isinstance(loss, Tensor) or loss.size != 1:
-            raise ShapeError(
-                f"{feed.caller}: the loss must be one number, not {getattr(loss, 'shape', loss)}",
-                "   help: return the mean over the batch",
-            )
-
     @contextmanager
-    def _mode(self, training: bool) -> Iterator[None]:
+    def mode(self, training: bool) -> Iterator[None]:
         """The model in training or evaluation mode; afterwards every module is in its own again."""
         before = [(module, module.training) for module in self.model.modules()]
         self.model.train(training)
@@ -228,62 +215,19 @@ class Trainer:
                 module.training = was
 
 
-class Meter:
-    """Loss and metrics over the batches of an epoch, exact over the epoch.
-
-    Means over elements are averaged, weighted by the elements of a batch's target; other metrics
-    are computed once, from all targets and outputs. Targets with the label ``ignored`` count
-    nowhere.
-    """
-
-    def __init__(self, metrics: dict[str, Metric], ignored: int | None = None) -> None:
-        self.metrics = metrics
-        self.ignored = ignored
-        self.sums = dict.fromkeys(["loss", *(n for n, m in metrics.items() if m.is_mean)], 0.0)
-        self.weight = 0
-        self.seen: list[tuple[Any, Any]] = []
-
-    def add(self, loss: float, target: Any, output: Any) -> None:
-        """Takes in a batch."""
-        values = {"loss": loss}
-        weight = target.size
-        if self.metrics or self.ignored is not None:
-            pair = _counted(target.numpy(), output.numpy(), self.ignored)
-            weight = pair[0].size
-            if not weight:
-                return
-            values |= {n: m.function(*pair) for n, m in self.metrics.items() if m.is_mean}
-            if len(self.sums) <= len(self.metrics):
-                self.seen.append(pair)
-        for name, value in values.items():
-            self.sums[name] += value * weight
-        self.weight += weight
-
-    def means(self) -> dict[str, float]:
-        """What is known while the epoch goes on."""
-        return {name: total / self.weight for name, total in self.sums.items()}
-
-    def result(self) -> dict[str, float]:
-        """Everything, in the order in which it was asked for."""
-        logs = self.means()
-        for name, metric in self.metrics.items():
-            if metric.is_mean:
-                logs[name] = logs.pop(name)
-            else:
-                true, predicted = (np.concatenate(part) for part in zip(*self.seen, strict=True))
-                logs[name] = float(metric.function(true, predicted))
-        return logs
-
-
-def _counted(true: Any, output: Any, ignored: int | None) -> tuple[Any, Any]:
-    """Targets and outputs without those whose label is ``ignored``; classes end on axis 1."""
-    if ignored is None or true.dtype.kind == "f" or (kept := true != ignored).all():
-        return true, output
-    return true[kept], (np.moveaxis(output, 1, -1) if output.ndim > true.ndim else output)[kept]
-
-
-def _at_least(caller: str, name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueRangeError(
-            f"{caller}: {name} must be a whole number of at least {least}, not {value!r}"
+def _listed(callbacks: Any) -> list[Callback]:
+    """The callbacks as a list; raises DTypeError for what is none."""
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise DTypeError(
+            f"fit: callbacks must be a list of Callback objects, not {callbacks!r}",
+            "   help: callbacks=[…]",
         )
+    listed = list(callbacks)
+    for callback in listed:
+        if not isinstance(callback, Callback):
+            raise DTypeError(
+                f"fit: {callback!r} in callbacks is no Callback object",
+                "   help: LambdaCallback(on_epoch_end=f) makes one of a function; LRScheduler(s) "
+                "of a schedule",
+            )
+    return listed

@@ -9,12 +9,14 @@ from typing import Any
 from tinygrad_ai import random
 from tinygrad_ai.autodiff import Node, enable_grad, mode
 from tinygrad_ai.errors import GraphError
+from tinygrad_ai.transforms.tree import Unchanged
 
 
 class _Region:
     """One call of a checkpointed function: what is needed to run it again."""
 
     def __init__(self, f: Callable[..., Any], args: Any, keywords: Any) -> None:
+        self.given = Unchanged("checkpoint", (f, args, keywords))
         self.call = functools.partial(f, *args, **keywords)
         self.state = random.generator().state_dict()
         self.count = 0
@@ -32,6 +34,7 @@ class _Region:
         return self.again.pop(k)
 
     def _run_again(self) -> None:
+        self.given.check()
         collected: list[Any] = []
         generator = random.generator()
         present, outer = generator.state_dict(), mode.on_record
@@ -56,8 +59,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """``f`` with its intermediate values dropped and computed again in backward.
 
     Trades a second forward pass for memory. Random numbers are drawn again as they were. ``f``
-    must do the same when it is called again (raises GraphError if it visibly does not); tensors it
-    closes over get their gradients as usual.
+    must do the same when it is called again (raises GraphError if it visibly does not, and if an
+    argument was changed in place); tensors it closes over get their gradients as usual.
     """
 
     @functools.wraps(f)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from tinygrad_ai.autodiff import Bundle, Node, Value, mode, no_grad, opaque
 from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.reverse import as_tensor
-from tinygrad_ai.transforms.tree import flatten
+from tinygrad_ai.transforms.tree import Unchanged, flatten
 
 
 def _pull(g: Any, i: int, pullback: Any) -> Any:
@@ -27,7 +29,7 @@ custom = opaque(
 )
 select = opaque(
     "select",
-    lambda xp, bundle, *, position: bundle,
+    lambda xp, bundle, *, position: bundle[position],
     vjp=lambda g, position: Bundle({position: g}),
     why="one output of several; its cotangent waits for the others",
 )
@@ -37,13 +39,16 @@ class _Pullback:
     """The user's pullback with its results put in order, computed once for each cotangent."""
 
     def __init__(
-        self, function: Callable[[Any], Any], name: str, inputs: Any, outputs: Any
+        self, function: Callable[[Any], Any], name: str, arguments: int, inputs: Any, outputs: Any
     ) -> None:
         self.function = function
         self.name = name
+        self.arguments = arguments
         self.inputs = inputs  #: per input leaf (position in the arguments, shape, dtype)
         self.outputs, self.rebuild = outputs
-        self.arguments = max((k for k, _, _ in inputs), default=-1) + 1
+        self.unchanged: Unchanged
+        self.node: weakref.ref[Node]
+        self.made: list[weakref.ref[Tensor]]  #: the outputs as ``f`` knows them
         self.last: tuple[Any, list[Any]] | None = None
 
     def __call__(self, g: Any) -> list[Any]:
@@ -52,13 +57,15 @@ class _Pullback:
         return self.last[1]
 
     def _results(self, g: Any) -> list[Any]:
+        self.unchanged.check()
         lifted = mode.grad
         cotangents = []
         for k, leaf in enumerate(self.outputs):
             part = g.get(k) if isinstance(g, Bundle) else g
             part = np.zeros(leaf[0], leaf[1]) if part is None else part
             cotangents.append(part if isinstance(part, Value) else Tensor.box(part))
-        made = self.function(self.rebuild(cotangents))
+        with self._outputs_in_place():
+            made = self.function(self.rebuild(cotangents))
         if self.arguments == 1 and not (isinstance(made, tuple) and len(made) == 1):
             made = (made,)
         if not isinstance(made, tuple | list) or len(made) != self.arguments:
@@ -67,6 +74,21 @@ class _Pullback:
                 "argument (None for one that has none)"
             )
         return [self._leaf(made, n, lifted) for n in range(len(self.inputs))]
+
+    @contextmanager
+    def _outputs_in_place(self) -> Iterator[None]:
+        """Show the pullback, which may read the outputs, their places in the graph."""
+        node = self.node()
+        assert node is not None  # it is being pulled back
+        outputs = [(k, out) for k, here in enumerate(self.made) if (out := here()) is not None]
+        seen = [(k, out) for k, out in outputs if out.node is None]
+        for k, out in seen:
+            out.node = _place(node, k, out)
+        try:
+            yield
+        finally:
+            for _, out in seen:
+                out.node = None
 
     def _leaf(self, made: Any, n: int, lifted: bool) -> Any:
         argument, shape, dtype = self.inputs[n]
@@ -110,27 +132,24 @@ def custom_vjp(f: Callable[..., Any]) -> Callable[..., Any]:
             return out
         outputs, rebuild = flatten(out)
         outputs = [as_tensor(leaf) for leaf in outputs]
-        pull = _Pullback(
-            pullback,
-            f.__name__,
-            [(k, t.shape, t.dtype) for k, t in flat],
-            ([(t.shape, t.dtype) for t in outputs], rebuild),
-        )
-        pull.arguments = len(args)
+        shapes = [(t.shape, t.dtype) for t in outputs]
+        sources = [(k, t.shape, t.dtype) for k, t in flat]
+        pull = _Pullback(pullback, f.__name__, len(args), sources, (shapes, rebuild))
         edges = tuple(t.node for _, t in flat)
         single = len(outputs) == 1
-        shape, dtype = (outputs[0].shape, outputs[0].dtype) if single else ((), None)
-        node = Node(custom, edges, {"pullback": pull}, {}, shape, dtype)
-        return rebuild([_attached(t, node, None if single else k) for k, t in enumerate(outputs)])
+        shape, dtype = shapes[0] if single else ((), None)
+        node = Node(custom, edges, {"pullback": pull, "outputs": shapes}, {}, shape, dtype)
+        pull.unchanged = Unchanged(f.__name__, ([t for _, t in flat], outputs))
+        pull.node, pull.made = weakref.ref(node), [weakref.ref(t) for t in outputs]
+        return rebuild(
+            [Tensor.box(t.array, _place(node, k, t), t.version) for k, t in enumerate(outputs)]
+        )
 
     return wrapped
 
 
-def _attached(out: Tensor, node: Node, position: int | None) -> Tensor:
-    """The output itself, so that a pullback that reads it sees its place in the graph."""
-    if not out.is_leaf or out.requires_grad:
-        out = out.detach()
-    if position is not None:
-        node = Node(select, (node,), {"position": position}, {}, out.shape, out.dtype)
-    out.node = node
-    return out
+def _place(node: Node, k: int, out: Tensor) -> Node:
+    """The node of output ``k`` of the call that ``node`` stands for."""
+    if node.dtype is not None:
+        return node
+    return Node(select, (node,), {"position": k}, {}, out.shape, out.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import (
+    Bundle,
     Node,
     enable_grad,
     guarded,
@@ -17,6 +18,7 @@ from tinygrad_ai.autodiff import (
     pull_back,
 )
 from tinygrad_ai.errors import DTypeError, ShapeError
+from tinygrad_ai.ops.elementwise import zero
 from tinygrad_ai.ops.movement import broadcast_to
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.reverse import Traced, as_tensor, recorded
@@ -83,6 +85,8 @@ def push_forward(roots: Sequence[Node], pushed: dict[Node, Any], lift: bool) -> 
 def _through(node: Node, tangents: list[Any], lift: bool) -> Any:
     """The tangent of ``node``'s output; ``tangents[i]`` is None where input i does not move."""
     record = node.primitive
+    if isinstance(tangents[0], Bundle):  # one output of several
+        return record.forward(None, *tangents, **node.params)
     moving = [i for i, t in enumerate(tangents) if t is not None]
     if record.kind in ("linear", "movement") or record.jvp == "linear":
         total = record(*_linear_inputs(node, tangents, lift), **node.params)
@@ -103,6 +107,8 @@ def _through(node: Node, tangents: list[Any], lift: bool) -> Any:
         total = sum(terms[1:], terms[0])
     else:
         total = _two_vjps(node, {i: tangents[i] for i in moving}, lift)
+    if node.dtype is None:
+        return total
     if total.shape != node.shape:
         total = broadcast_to(total, node.shape)
     return total if total.dtype == node.dtype else total.astype(node.dtype)
@@ -125,20 +131,22 @@ def _linear_inputs(node: Node, tangents: list[Any], lift: bool) -> list[Any]:
         else:
             array = _residual(node, k, lift)
             moves = hasattr(array, "dtype") and array.dtype.kind == "f"
-            inputs.append(array * 0 if moves else array)
+            inputs.append(zero(array) if moves else array)
     return inputs
 
 
 def _two_vjps(node: Node, tangents: dict[int, Any], lift: bool) -> Any:
     """g -> vjp(g) is linear; its own VJP, at any g, takes tangents forward."""
-    g = Tensor.box(np.zeros(node.shape, node.dtype))
-    g.requires_grad = True
-    assert g.node is not None
-    total: Any = np.zeros(node.shape, node.dtype)
+    several = node.dtype is None
+    outputs = node.params["outputs"] if several else [(node.shape, node.dtype)]
+    given = [Tensor(np.zeros(*output), requires_grad=True) for output in outputs]
+    starts = [t.node for t in given if t.node is not None]
+    total: Any = Bundle({k: np.zeros(*output) for k, output in enumerate(outputs)})
     with enable_grad():
         for i, tangent in tangents.items():
+            g = Bundle(enumerate(given)) if several else given[0]
             back = node.primitive.pull(node, i, g, True)
             if isinstance(back, Tensor) and back.node is not None:
-                found = pull_back({back.node: tangent}, [g.node], lift=lift, retain=lift)
-                total = total + found[g.node] if g.node in found else total
-    return total
+                found = pull_back({back.node: tangent}, starts, lift=lift, retain=lift)
+                total += {k: found[start] for k, start in enumerate(starts) if start in found}
+    return total if several else total[0]

@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.errors import DTypeError
 from tinygrad_ai.ops.movement import reshape
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.forward import jvp
-from tinygrad_ai.transforms.reverse import grad, vjp
+from tinygrad_ai.transforms.reverse import (
+    argument_numbers,
+    as_tensor,
+    check_differentiable,
+    grad,
+    vjp,
+)
 from tinygrad_ai.transforms.tree import flatten
 from tinygrad_ai.transforms.vmap import vmap
 
@@ -20,11 +27,14 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
 
     For an output of shape S and an argument of shape T the Jacobian has shape S + T; nested
     outputs and arguments give nested Jacobians, outputs outside. All rows are pulled back at once,
-    as a batch.
+    as a batch. Raises DTypeError for an argument without gradients and an output that is no tensor.
     """
-    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
     def jacobian_of(*args: Any) -> Any:
+        numbers = argument_numbers(argnums, len(args))
+        for leaf in flatten([args[k] for k in numbers])[0]:
+            check_differentiable(as_tensor(leaf))
+
         def chosen(*points: Any) -> Any:
             full = list(args)
             for k, point in zip(numbers, points, strict=True):
@@ -33,6 +43,13 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
 
         out, pullback = vjp(chosen, *(args[k] for k in numbers))
         leaves, rebuild = flatten(out)
+        leaves = [as_tensor(leaf) for leaf in leaves]
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise DTypeError(
+                    f"jacobian of a function that returns {type(leaf).__name__}; it must return "
+                    "tensors"
+                )
 
         def rows(position: int, leaf: Any) -> Any:
             basis = np.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)

@@ -36,6 +36,16 @@ def _is_number(leaf: Any) -> bool:
     return isinstance(leaf, bool | int | float) or hasattr(leaf, "dtype")
 
 
+def check_differentiable(leaf: Any) -> None:
+    """Raise DTypeError for an argument that has no gradient."""
+    if not (is_module(leaf) or (isinstance(leaf, Tensor) and is_float(leaf.dtype))):
+        kind = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
+        raise DTypeError(
+            f"only floating-point arguments have gradients, this one is {kind}",
+            "   help: pass a float, or choose other arguments with argnums=",
+        )
+
+
 class Traced:
     """Arguments with leaves of their own: what the function sees, and what is asked for."""
 
@@ -53,13 +63,9 @@ class Traced:
         """The same values around a node of its own, behind which the old one still stands."""
         tensor = as_tensor(leaf)
         if not isinstance(tensor, Tensor) or not is_float(tensor.dtype):
-            if wanted is None:
-                return leaf
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(leaf).__name__
-            raise DTypeError(
-                f"only floating-point arguments have gradients, this one is {kind}",
-                "   help: pass a float, or choose other arguments with argnums=",
-            )
+            if wanted is not None:
+                check_differentiable(tensor)
+            return leaf
         if tensor.requires_grad:
             with enable_grad():
                 return slice_(tensor, key=())
@@ -151,6 +157,22 @@ def _released(leaf: Any, lift: bool) -> Any:
     return leaf if lift or not isinstance(leaf, Tensor) else leaf.detach()
 
 
+def argument_numbers(argnums: int | Sequence[int], n: int) -> list[int]:
+    """``argnums`` of a call with ``n`` positional arguments, counted from 0.
+
+    Raises ShapeError where there is no such argument, or one is named twice.
+    """
+    listed: Sequence[Any] = argnums if isinstance(argnums, tuple | list) else [argnums]
+    if not all(isinstance(k, int) for k in listed):
+        raise DTypeError(f"argnums must be an integer or a tuple of them, not {argnums!r}")
+    if any(not -n <= k < n for k in listed):
+        raise ShapeError(f"argnums {argnums} of a call with {n} positional arguments")
+    numbers = [k % n for k in listed]
+    if len(set(numbers)) < len(numbers):
+        raise ShapeError(f"argnums {argnums} names an argument twice")
+    return numbers
+
+
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """A function that returns ``f``'s value and its gradient: ``(value, grad)``.
 
@@ -161,15 +183,11 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
 
     Raises GraphError if ``f`` does not return a scalar, DTypeError for an integer argument.
     """
-    single = isinstance(argnums, int)
-    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
     @functools.wraps(f)
     def with_grad(*args: Any, **keywords: Any) -> tuple[Any, Any]:
-        if any(not -len(args) <= k < len(args) for k in numbers):
-            raise ShapeError(f"argnums {argnums} of a call with {len(args)} positional arguments")
         outer = mode.grad
-        traced = Traced(args, [k % len(args) for k in numbers])
+        traced = Traced(args, argument_numbers(argnums, len(args)))
         with enable_grad():
             value = f(*traced.args, **keywords)
         if not isinstance(value, Tensor) or value.size != 1:
@@ -187,7 +205,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
             start = start_cotangent(value, None, values)
             found = pull_back({value.node: start}, targets, lift=values, record=lift, retain=values)
         trees = traced.gather(found)
-        return _released(value, lift), trees[0] if single else tuple(trees)
+        return _released(value, lift), trees[0] if isinstance(argnums, int) else tuple(trees)
 
     return with_grad
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tinygrad_ai.autodiff import Value
+from tinygrad_ai.errors import GraphError
+
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The leaves of ``tree`` in order, and a function that builds the same tree around others.
@@ -31,6 +34,31 @@ def _joined(
         return build([make([next(rest) for _ in own]) for own, make in parts])
 
     return [leaf for own, _ in parts for leaf in own], rebuild
+
+
+def values_of(tree: Any) -> list[Value]:
+    """The tensors of a tree, and the parameters of its modules."""
+    found = []
+    for leaf in flatten(tree)[0]:
+        parts = leaf.parameters() if is_module(leaf) else [leaf]
+        found += [t for t in parts if isinstance(t, Value)]
+    return found
+
+
+class Unchanged:
+    """The versions of all tensors in ``tree``, to see later that none was changed in place."""
+
+    def __init__(self, name: str, tree: Any) -> None:
+        self.name = name
+        self.kept = [(t.version, t.version[0]) for t in values_of(tree)]
+
+    def check(self) -> None:
+        """Raise GraphError if a tensor was changed."""
+        if any(cell[0] != version for cell, version in self.kept):
+            raise GraphError(
+                f"{self.name}: an argument or output was changed in place after the forward pass",
+                "   help: change a copy instead, or run the forward pass again",
+            )
 
 
 def is_module(leaf: Any) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_ai.autodiff import Primitive, Value, mode
-from tinygrad_ai.errors import ShapeError
+from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
 from tinygrad_ai.ops.movement import broadcast_to_, moveaxis, reshape_, slice_, stack
+from tinygrad_ai.ops.shapes import one_axis
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.reverse import as_tensor
 from tinygrad_ai.transforms.tree import flatten
@@ -37,6 +38,12 @@ class Batched:
     @property
     def size(self) -> int:
         return self.array.size // max(self.level.size, 1)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise GraphError(
+            "assignment inside vmap would change every example's tensor",
+            "   help: where(mask, new, x) gives a new one",
+        )
 
     def copy(self) -> Batched:
         """Itself: a batch is never written to."""
@@ -80,6 +87,8 @@ class Level:
                 f"vmap: {primitive.name} has no batching rule; it runs once per example",
                 stacklevel=4,
             )
+        if not self.size:
+            raise ShapeError(f"vmap: {primitive.name} runs once per example, but there are none")
         results = []
         for k in range(self.size):
             one = [slice_(x, key=(k,)) if o else x for x, o in zip(inputs, own, strict=True)]
@@ -115,13 +124,26 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
     batching rule run once per example and say so once.
     """
 
+    for axis in in_axes if isinstance(in_axes, tuple | list) else [in_axes]:
+        if not (axis is None or isinstance(axis, int)):
+            raise DTypeError(
+                f"vmap: in_axes is an integer, None, or a tuple of them with one for each "
+                f"argument, not {in_axes!r}"
+            )
+    if not isinstance(out_axes, int):
+        raise DTypeError(f"vmap: out_axes is one integer for all results, not {out_axes!r}")
+
     @functools.wraps(f)
-    def over_batch(*args: Any) -> Any:
+    def over_batch(*args: Any, **keywords: Any) -> Any:
+        if keywords:
+            raise DTypeError(
+                f"vmap: pass {min(keywords)!r} by position, as in_axes counts the arguments"
+            )
         axes = in_axes if isinstance(in_axes, tuple | list) else [in_axes] * len(args)
         if len(axes) != len(args):
             raise ShapeError(f"vmap: {len(axes)} in_axes for {len(args)} arguments")
         sizes = {
-            as_tensor(leaf).shape[axis]
+            _batch_size(leaf, axis)
             for arg, axis in zip(args, axes, strict=True)
             if axis is not None
             for leaf in flatten(arg)[0]
@@ -132,15 +154,23 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
             )
         level = Level(sizes.pop(), mode.interpreter)
         inside = [_enter(arg, axis, level) for arg, axis in zip(args, axes, strict=True)]
-        mode.interpreter = level
+        outside = mode.one_of_many
+        mode.interpreter, mode.one_of_many = level, True
         try:
             out = f(*inside)
         finally:
-            mode.interpreter = level.parent
+            mode.interpreter, mode.one_of_many = level.parent, outside
         leaves, rebuild = flatten(out)
         return rebuild([_leave(leaf, out_axes, level) for leaf in leaves])
 
     return over_batch
+
+
+def _batch_size(leaf: Any, axis: int) -> int:
+    tensor = as_tensor(leaf)
+    if not isinstance(tensor, Tensor):
+        raise DTypeError(f"vmap: {type(leaf).__name__} has no batch axis; in_axes=None shares it")
+    return tensor.shape[one_axis(axis, tensor.ndim, "vmap: in_axes")]
 
 
 def _enter(arg: Any, axis: int | None, level: Level) -> Any:
@@ -152,6 +182,8 @@ def _enter(arg: Any, axis: int | None, level: Level) -> Any:
 
 def _leave(leaf: Any, axis: int, level: Level) -> Any:
     tensor = as_tensor(leaf)
+    if not isinstance(tensor, Tensor):
+        raise DTypeError(f"vmap of a function that returns {type(leaf).__name__}, not tensors")
     inner = tensor.array
     if isinstance(inner, Batched) and inner.level is level:
         out = inner.array if isinstance(inner.array, Value) else Tensor.box(inner.array)

@@ -23,6 +23,8 @@ def describe(
     """The error to raise instead of ``error``, which ``primitive`` met on these arrays."""
     if isinstance(error, TinygradError):
         return error
+    if isinstance(error, TypeError) and (wrong := _wrong_call(primitive, len(arrays), params)):
+        return DTypeError(f"{primitive.name} {wrong}")
     labels = [_label(a, n) for a, n in zip(arrays, _names(primitive, arrays), strict=True)]
     listed = ", ".join(labels) + "".join(f", {k}={v!r}" for k, v in params.items())
     headline = f"{primitive.name}({listed}): {_first_line(error)}"
@@ -37,6 +39,19 @@ def describe(
     if isinstance(error, ValueError):
         return ShapeError(headline)
     return error
+
+
+def _wrong_call(primitive: Any, given: int, params: dict[str, Any]) -> str:
+    """What is wrong with the number of inputs or the names of parameters, if anything is."""
+    if not primitive.variadic and given != primitive.arity:
+        inputs = f"input{'s' * (primitive.arity != 1)} ({', '.join(primitive.inputs)})"
+        return f"takes {primitive.arity} {inputs}, got {given}"
+    parameters = primitive.__signature__.parameters.values()
+    named = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+    if unknown := [k for k in params if k not in named]:
+        return f"has no parameter {unknown[0]!r}"
+    missing = [k for k in named if k not in params]
+    return f"needs the parameter {missing[0]!r}" if missing else ""
 
 
 def _first_line(error: Exception) -> str:
