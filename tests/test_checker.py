@@ -139,6 +139,12 @@ def test_bad_use_gets_a_verdict_and_no_traceback(k):
     assert report.verdict == "fail" and said in report.text()
 
 
+def test_a_rule_that_gives_nan_makes_valid_json_and_denormal_inputs_pass():
+    report = check_gradients(np.sin, X, vjp=lambda g, x: g * np.nan)
+    assert json.loads(report.to_json())["margin"] == "inf"
+    assert check_gradients(np.square, np.array(2.2e-313), vjp=lambda g, x: 2 * g * x)
+
+
 def test_a_function_that_changes_its_input_is_told():
     def careless(x):
         x *= 2

@@ -18,11 +18,9 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        # One schedule after another starts from the same rates, as in PyTorch.
-        groups = optimizer.param_groups
-        self.base_lrs: list[float] = [
-            group.setdefault("initial_lr", group["lr"]) for group in groups
-        ]
+        for group in optimizer.param_groups:  # a second schedule starts from the same rates
+            group.setdefault("initial_lr", group["lr"])
+        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = 0
         self._set()
 

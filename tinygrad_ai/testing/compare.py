@@ -170,9 +170,10 @@ def _line(case: Case, known: Known, move: dict[int, Array]) -> Line:
         return case.values([a + t * move[k] if k in move else a for k, a in enumerate(base)])
 
     exact = all(a.dtype == b.dtype for a, b in zip(base, case.arrays, strict=True))
-    speed = max(float((abs(u) / reach_of(base[k])).max(initial=0.0)) for k, u in move.items())
+    with np.errstate(over="ignore"):  # the reach of a denormal
+        speed = max(float((abs(u) / reach_of(base[k])).max(initial=0.0)) for k, u in move.items())
     limit = min(case.domains[k].limit(base[k], u) for k, u in move.items())
-    return Line(phi, known.start if exact else case.values(base), 1 / max(speed, 1e-300), limit)
+    return Line(phi, known.start if exact else case.values(base), 1 / min(max(speed, 1e-300), 1e300), limit)
 
 
 def _judge(

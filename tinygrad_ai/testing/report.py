@@ -49,6 +49,17 @@ class Coverage:
     calls: int = 0  #: evaluations of the function
 
 
+def _plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: NaN and infinities as words."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return int(value) if isinstance(value, np.integer) else value
+
+
 @dataclass
 class GradReport:
     """The answer of :func:`check_gradients`; true if the verdict is ``"pass"``."""
@@ -95,7 +106,7 @@ class GradReport:
             "coverage": asdict(self.coverage),
             "notes": self.notes,
         }
-        return json.dumps(body, default=float)
+        return json.dumps(_plain(body), allow_nan=False)
 
     def picture(self, path: str | Path, argument: int | None = None) -> None:
         """Write the error over a two-dimensional argument as a PNG (matplotlib, extra ``plot``).
