@@ -24,7 +24,7 @@ from tinygrad_ai.testing.adapters import (
     checked_array,
 )
 from tinygrad_ai.testing.bind import bind
-from tinygrad_ai.testing.compare import Case, Known, check_argument, compare, reach_of
+from tinygrad_ai.testing.compare import Case, Known, check_argument, compare
 from tinygrad_ai.testing.diagnose import diagnose
 from tinygrad_ai.testing.domains import domain_of
 from tinygrad_ai.testing.report import Coverage, GradReport
@@ -156,7 +156,7 @@ def _check(case: Case, budget: int | None) -> None:
         for signs in ([1.0], [-1.0, 1.0]):
             every = {
                 k: case.domains[k].allowed(
-                    reach_of(case.arrays[k]) * case.rng.choice(signs, case.arrays[k].shape)
+                    case.reach(k) * case.rng.choice(signs, case.arrays[k].shape)
                 )
                 for k in case.wrt
             }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,19 +34,32 @@ class Case:
     rng: np.random.Generator
     report: GradReport
     reset: Callable[[], None]
+    reaches: dict[int, Array] = field(default_factory=dict)
 
     @property
     def eps(self) -> float:
         """The rounding unit of the coarsest argument that is checked."""
         return max(float(np.finfo(self.arrays[k].dtype).eps) for k in self.wrt)
 
+    @functools.cached_property
+    def exact_arrays(self) -> list[Array]:
+        """The arrays with every real one in float64."""
+        return [a.astype(np.float64) if a.dtype.kind == "f" else a for a in self.arrays]
+
+    def reach(self, k: int) -> Array:
+        """:func:`reach_of` argument ``k``, computed once."""
+        if k not in self.reaches:
+            self.reaches[k] = reach_of(self.exact_arrays[k])
+        return self.reaches[k]
+
     def values(self, arrays: Sequence[Array]) -> Array:
         """All outputs in one float64 vector."""
         self.report.coverage.calls += 1
         self.reset()
         with np.errstate(all="ignore"):
-            found = self.adapter.call(self.f, [a.copy() for a in arrays])
-        return np.concatenate([np.asarray(y, np.float64).ravel() for y in found])
+            found = self.adapter.call(self.f, arrays)
+        flat = [np.asarray(y, np.float64).reshape(-1) for y in found]
+        return flat[0].copy() if len(flat) == 1 else np.concatenate(flat)
 
     def gradients(self, cotangents: Sequence[Array], arrays: Any = None) -> list[Any]:
         """The rule's gradients, by argument."""
@@ -85,11 +99,10 @@ def check_argument(case: Case, k: int, known: Known, budget: int | None) -> dict
         if middle is not None:
             slopes[j] = middle
     for u, members in _directions(case, k, few):
-        before = len(case.report.findings)
-        compare(case, known, {k: u})
         case.report.coverage.directions += 1
-        if len(case.report.findings) > before and members is not None:
-            del case.report.findings[before:]
+        if members is None:
+            compare(case, known, {k: u})
+        elif not _agree(case, known, {k: u}):
             _bisect(case, known, k, u, members)
     return slopes
 
@@ -104,7 +117,7 @@ def reach_of(x: Array) -> Array:
 def _directions(case: Case, k: int, few: bool) -> Iterator[tuple[Array, Array | None]]:
     """All up, random signs, and for a large argument groups of its elements."""
     x = case.arrays[k]
-    domain, reach = case.domains[k], reach_of(case.arrays[k])
+    domain, reach = case.domains[k], case.reach(k)
     yield domain.allowed(reach), None
     yield domain.allowed(reach * case.rng.choice([-1.0, 1.0], x.shape)), None
     if not few:
@@ -114,20 +127,29 @@ def _directions(case: Case, k: int, few: bool) -> Iterator[tuple[Array, Array | 
             yield domain.allowed(u.reshape(x.shape)), members
 
 
+def _agree(case: Case, known: Known, move: dict[int, Array]) -> bool:
+    """Whether the rule and the quick estimate agree along ``move``."""
+    line = _line(case, known, move)
+    return line.limit == 0 or _at_once(case, known, line, *_told(known, move)) is not None
+
+
 def _bisect(case: Case, known: Known, k: int, u: Array, members: Array) -> None:
-    """Halve a failing group until one element is left, and report that."""
+    """Halve a group that does not agree until one element is left, and look at that closely.
+
+    If that element is right after all (a kink, or rounding), the group is looked at as a whole.
+    """
     while members.size > 1:
         half = members[: members.size // 2]
         part = np.zeros(u.size)
         part[half] = u.reshape(-1)[half]
-        before = len(case.report.findings)
-        compare(case, known, {k: part.reshape(u.shape)})
-        failed = len(case.report.findings) > before
-        del case.report.findings[before:]
-        members = half if failed else members[members.size // 2 :]
+        agreed = _agree(case, known, {k: part.reshape(u.shape)})
+        members = members[members.size // 2 :] if agreed else half
     j = int(members[0])
+    before = len(case.report.findings)
     one = case.domains[k].coordinate(u.shape, j)
     compare(case, known, {k: one}, (k, *np.unravel_index(j, u.shape)))
+    if len(case.report.findings) == before:
+        compare(case, known, {k: u})
 
 
 def compare(
@@ -141,19 +163,10 @@ def compare(
     line = _line(case, known, move)
     if line.limit == 0:
         return None
-    parts = [[g[k].astype(float) * u for k, u in move.items()] for g in known.gradients]
-    told = [sum(float(p.sum()) for p in row) for row in parts]
-    sizes = [sum(float(abs(p).sum()) for p in row) for row in parts]
-    rough, rounding = line.quick()
-    if np.isfinite(rough).all() and case.kinks != "strict":
-        for v, a, size in zip(known.cotangents, told, sizes, strict=True):
-            terms = max(float(np.sum(abs(v * rough))), size)
-            noise = float(np.sum(abs(v) * rounding))
-            agreed = 0.25 * case.rtol * terms + min(noise, QUICK * terms)
-            if not abs(a - float(np.sum(v * rough))) <= agreed:
-                break
-        else:
-            return rough
+    told, sizes = _told(known, move)
+    at_once = _at_once(case, known, line, told, sizes)
+    if at_once is not None:
+        return at_once
     slope = line.slope()
     for n, (v, a, size) in enumerate(zip(known.cotangents, told, sizes, strict=True)):
         loose = 16 * sum(float(np.sum(known.slack[n][k] * abs(u))) for k, u in move.items())
@@ -162,18 +175,43 @@ def compare(
     return slope.middle if (slope.kind != INCONCLUSIVE).all() else None
 
 
+def _told(known: Known, move: dict[int, Array]) -> tuple[list[float], list[float]]:
+    """⟨g, u⟩ and Σ|g·u| of the rule's gradients, by cotangent."""
+    parts = [[g[k] * u for k, u in move.items()] for g in known.gradients]
+    told = [sum(float(p.sum()) for p in row) for row in parts]
+    return told, [sum(float(abs(p).sum()) for p in row) for row in parts]
+
+
+def _at_once(
+    case: Case, known: Known, line: Line, told: list[float], sizes: list[float]
+) -> Array | None:
+    """The quick estimate of J u if the rule agrees with it for every cotangent, else None."""
+    rough, rounding = line.quick()
+    if case.kinks == "strict" or not np.isfinite(rough).all():
+        return None
+    for v, a, size in zip(known.cotangents, told, sizes, strict=True):
+        due = v * rough
+        terms = max(float(abs(due).sum()), size)
+        agreed = 0.25 * case.rtol * terms + min(float(abs(v) @ rounding), QUICK * terms)
+        if not abs(a - float(due.sum())) <= agreed:
+            return None
+    return rough
+
+
 def _line(case: Case, known: Known, move: dict[int, Array]) -> Line:
     """phi(t) along ``move``, in float64; one unit of scale moves something by its own size."""
-    base = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in case.arrays]
+    base = case.exact_arrays
 
     def phi(t: float) -> Array:
         return case.values([a + t * move[k] if k in move else a for k, a in enumerate(base)])
 
     exact = all(a.dtype == b.dtype for a, b in zip(base, case.arrays, strict=True))
     with np.errstate(over="ignore"):  # the reach of a denormal
-        speed = max(float((abs(u) / reach_of(base[k])).max(initial=0.0)) for k, u in move.items())
+        speed = max(float((abs(u) / case.reach(k)).max(initial=0.0)) for k, u in move.items())
     limit = min(case.domains[k].limit(base[k], u) for k, u in move.items())
-    return Line(phi, known.start if exact else case.values(base), 1 / min(max(speed, 1e-300), 1e300), limit)
+    return Line(
+        phi, known.start if exact else case.values(base), 1 / min(max(speed, 1e-300), 1e300), limit
+    )
 
 
 def _judge(

@@ -290,7 +290,8 @@ def _weighted(e: Evidence) -> Iterator[Cause]:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             inverse = np.polynomial.Polynomial.fit(y, 1 / w, 2)
-        if same(inverse(y), 1 / w, 1e-4):
+            fits = same(inverse(y), 1 / w, 1e-4)
+        if fits:
             yield Cause("missing_chain", 0.94, "the derivative of the outer function is missing")
     yield Cause("missing_chain", 0.46, "each output's share is off by a factor of its own")
 
