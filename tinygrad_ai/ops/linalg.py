@@ -54,7 +54,7 @@ def _well_posed(n: int, *more: int) -> Callable[..., Any]:
     """A sampler of a batch of two matrices far from singular (and a right-hand side)."""
 
     def draw(rng: Any) -> Any:
-        a = rng.standard_normal((2, n, n)) + 3 * np.eye(n)
+        a = rng.uniform(-1, 1, (2, n, n)) + 4 * np.eye(n)  # strictly diagonally dominant
         return (a, *(rng.standard_normal((2, n, m)) for m in more)), {}
 
     return draw
