@@ -139,6 +139,31 @@ def test_bad_use_gets_a_verdict_and_no_traceback(k):
     assert report.verdict == "fail" and said in report.text()
 
 
+def test_the_first_wrong_operation_is_named_with_its_line_and_formula():
+    from tinygrad_ai.autodiff import elementwise  # noqa: PLC0415  (one record, made wrong here)
+
+    bent = elementwise(
+        "bent", lambda xp, x: xp.sin(x), vjp=lambda g, x: g * ta.sin(x), why="wrong on purpose"
+    )
+
+    def f(x):
+        return (ta.tanh(x) + bent(x * 2)).sum()
+
+    text = check_gradients(f, X).text()
+    assert "first wrong operation: bent, called at" in text and "test_checker.py" in text
+    assert "its rule for input 0: g * ta.sin(x)" in text
+    assert "hint: " in text and "again: check_gradients(" in text
+
+
+def test_a_wrong_custom_vjp_is_named():
+    @ta.custom_vjp
+    def cube(x):
+        return x**3, lambda g: g * 2 * x * x
+
+    report = check_gradients(lambda x: ta.tanh(cube(x)), X)
+    assert report.verdict == "fail" and "look at the rule of cube" in report.text()
+
+
 def test_a_rule_that_gives_nan_makes_valid_json_and_denormal_inputs_pass():
     report = check_gradients(np.sin, X, vjp=lambda g, x: g * np.nan)
     assert json.loads(report.to_json())["margin"] == "inf"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.errors import ShapeError, ValueRangeError
+from tinygrad_ai.errors import ShapeError, ValueRangeError, user_line
 from tinygrad_ai.testing.adapters import (
     Adapter,
     CheckError,
@@ -25,9 +25,10 @@ from tinygrad_ai.testing.adapters import (
 )
 from tinygrad_ai.testing.bind import bind
 from tinygrad_ai.testing.compare import Case, Known, check_argument, compare
-from tinygrad_ai.testing.diagnose import diagnose
+from tinygrad_ai.testing.diagnose import HINTS, diagnose
 from tinygrad_ai.testing.domains import domain_of
 from tinygrad_ai.testing.report import Coverage, GradReport
+from tinygrad_ai.testing.tape import first_wrong
 
 Array = np.ndarray[Any, Any]
 RTOL = {8: 2e-9, 4: 5e-4, 2: 2e-2}  #: by item size: what rounding in the rule itself may do
@@ -68,6 +69,28 @@ def check_gradients(
     ``f``, wrong shapes and the like are findings, not exceptions. Raises CheckError (a ValueError)
     if the call itself makes no sense: complex arguments, no real argument, an unknown adapter.
     """
+    report, function, arrays, chosen = _checked(
+        f, args, adapter, vjp, order, wrt, domains, kinks, rtol, budget, seed
+    )
+    if report.verdict == "fail":
+        report.notes += [f"hint: {HINTS[c.label]}" for c in report.causes[:1] if c.label in HINTS]
+        if chosen.name == "tinygrad_ai" and report.worst and report.worst.kind == "value":
+            report.notes += first_wrong(function, arrays, _plainly)
+        name = getattr(f, "__qualname__", type(f).__name__)
+        report.notes.append(f"again: check_gradients({name}, …, seed={seed}) at {user_line()}")
+    return report
+
+
+def _plainly(f: Callable[..., Any], *arrays: Array) -> GradReport:
+    """The bare check of one operation of this library."""
+    return _checked(f, arrays, None, None, 1, None, None, "interval", None, None, 0)[0]
+
+
+def _checked(
+    f: Callable[..., Any], args: Sequence[Any], adapter: Any, vjp: Any, order: int, wrt: Any,
+    domains: Any, kinks: str, rtol: float | None, budget: int | None, seed: int,
+) -> tuple[GradReport, Callable[..., Any], list[Array], Adapter]:  # fmt: skip
+    """The report, and what was checked: the function of arrays, the arrays, the adapter."""
     if kinks not in ("interval", "skip", "strict"):
         raise ValueRangeError(f"kinks must be 'interval', 'skip' or 'strict', not {kinks!r}")
     chosen = _adapter(adapter, vjp, args)
@@ -94,7 +117,7 @@ def check_gradients(
         case.fail("missing", str(error))
     except Exception as error:
         case.fail("crash", f"the function raised {type(error).__name__}: {error}")
-    return _concluded(case)
+    return _concluded(case), function, arrays, chosen
 
 
 def assert_gradients(f: Callable[..., Any], *args: Any, **options: Any) -> None:

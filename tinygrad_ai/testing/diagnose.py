@@ -18,6 +18,34 @@ from tinygrad_ai.testing.report import Cause
 Array = np.ndarray[Any, Any]
 
 
+HINTS = {
+    "sign": "look for a minus that was lost or written twice",
+    "factor": "look for a constant that is missing, or was not differentiated",
+    "mean_vs_sum": "a mean divides its gradient by the number of elements, a sum does not",
+    "missing_term": "an input that is used in several places collects a term from each",
+    "transposed": "the rule needs the transpose: g @ b.T and a.T @ g for a @ b",
+    "no_unbroadcast": "sum the gradient over the axes along which the input was broadcast",
+    "swapped_arguments": "return the gradients in the order of the arguments",
+    "permutation_not_inverted": "bring the gradient back with the inverse of what was moved",
+    "overwrite": "add contributions to the same element up (np.add.at), do not assign them",
+    "ones_cotangent": "multiply by the incoming gradient, element by element",
+    "abs_cotangent": "use the incoming gradient with its sign",
+    "zero": "something cuts the graph: detach, no_grad, or an array made anew",
+    "stale_value": "check whether the rule needs the input or the output, and before what change",
+    "missing_chain": "multiply by the derivative of the function outside or inside",
+    "region": "compare the conditions of the rule with those of the function",
+    "tie": "share the gradient among equal elements; it must add up to the whole",
+    "low_precision": "keep the rule's constants and buffers in the dtype of its input",
+    "wrong_axis": "check the axis of every sum, mean and softmax in the rule",
+    "single_element": "check the ends of the loop and the edges of the array",
+    "nonlinear_in_g": "a gradient is linear in the incoming one: no abs, max or rounding of g",
+    "wrong_dtype_or_shape": "give the gradient the shape and dtype of its input",
+    "mutates_input": "copy before you write: the caller still needs the array",
+    "aliasing": "return arrays of their own, not a buffer that is used again",
+    "random": "draw random numbers in the forward pass once, and keep them for the backward",
+}
+
+
 def diagnose(case: Any, cotangents: Any, slopes: dict[int, dict[int, Array]]) -> None:
     """Fill ``case.report.causes``, best first."""
     found: dict[str, Cause] = {}
