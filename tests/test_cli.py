@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tinygrad_ai import io
 from tinygrad_ai.cli import main
@@ -21,7 +22,6 @@ from tinygrad_ai.data import mnist_small
 from tinygrad_ai.examples import PROGRAMS
 from tinygrad_ai.examples.scan import scan
 
-Image = pytest.importorskip("PIL.Image")
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {
     **os.environ,

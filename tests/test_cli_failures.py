@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tinygrad_ai import io
 from tinygrad_ai.cli import THREADS, main
@@ -19,7 +20,6 @@ from tinygrad_ai.errors import DataError
 from tinygrad_ai.examples.scan import scan
 from tinygrad_ai.train import History, Trainer
 
-Image = pytest.importorskip("PIL.Image")
 ROOT = Path(__file__).parent.parent
 FILES = ["confusion.png", "curves.png", "history.csv", "model.safetensors"]
 SHORT = ["train", "mnist-mlp", "--epochs=1", "--batch-size=2000"]

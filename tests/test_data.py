@@ -172,7 +172,6 @@ def test_shakespeare_validation_is_the_tail_of_every_play():
 
 
 def test_photo(monkeypatch):
-    pytest.importorskip("PIL")
     cat = data.photo()
     assert cat.shape == (213, 320, 3) and cat.dtype == np.uint8 and cat.flags.writeable
     for name in ("astronaut", "coffee", "hubble_deep_field", "rocket"):

@@ -6,15 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy as reference
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinygrad_ai import io
 from tinygrad_ai.errors import DataError, DTypeError, ValueRangeError
-
-reference = pytest.importorskip("safetensors.numpy")
-safetensors = sys.modules["safetensors"]
 
 REAL = [np.float16, np.float32, np.float64, np.bool_]
 REAL += [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]

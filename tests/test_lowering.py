@@ -430,7 +430,8 @@ def test_cuda_source_of_one_kernel():
 @pytest.mark.gpu_proof
 @pytest.mark.parametrize("arch", [75, 80, 90, 100, 120])
 def test_cuda_sources_compile(arch):
-    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
+    from cupy_backends.cuda.libs import nvrtc  # noqa: PLC0415  (the extra `ci`)
+
     sources = [
         source.replace("void kernel(", f"void kernel{k}(")
         for k, source in enumerate(cuda_sources())

@@ -214,7 +214,6 @@ def test_no_folder_for_the_json_is_said_before_the_tests_run(project):
 
 
 def test_workers_report_to_the_one_who_prints(project):
-    pytest.importorskip("xdist")
     report = project.folder / "checks.json"
     code, said = project.pytest(OURS, "-n2", f"--gradcheck-json={report}")
     assert code == 1 and "test_it.py::test_wrong  wrong" in said, said
@@ -261,7 +260,6 @@ def test_a_project_with_torch(project):
 
 @pytest.mark.peers
 def test_a_project_with_jax(project):
-    pytest.importorskip("jax")
     code, said = project.pytest(
         PEER.format(
             module="jax",

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tinygrad_ai import functional as F
 from tinygrad_ai import io as model_files
@@ -582,11 +583,9 @@ def test_history_as_csv_round_trips(tmp_path) -> None:
 
 
 def test_history_plot_writes_a_picture(tmp_path) -> None:
-    image = pytest.importorskip("PIL.Image")
-    pytest.importorskip("matplotlib")
     history = classifier().fit(X, Y, epochs=3, validation_split=0.1, **QUIET)
     history.plot(tmp_path / "curves.png")
-    with image.open(tmp_path / "curves.png") as picture:
+    with Image.open(tmp_path / "curves.png") as picture:
         picture.load()
         assert min(picture.size) > 300
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]

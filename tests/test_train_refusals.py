@@ -245,7 +245,6 @@ def test_cross_validate_needs_fresh_trainers(build, options, kind, message) -> N
 
 @pytest.mark.parametrize("name", ["curves", "curves.txt"])
 def test_a_picture_of_no_known_kind_is_refused_before_drawing(name, tmp_path) -> None:
-    pytest.importorskip("matplotlib")
     history = classifier().fit(X, Y, progress=False)
     with pytest.raises(ValueRangeError, match=f"cannot draw .*: .*{name}") as caught:
         history.plot(tmp_path / name)
