@@ -31,7 +31,6 @@ unit_rms = opaque(
     lambda xp, x, *, axis, eps: in_float32(lambda x: _unit_rms(xp, x, axis, eps), x),
     vjp=_along_sphere,
     quiet=lambda g, axis: all_(g == 0, axis=axis, keepdims=True),
-    jvp=lambda t, y, x, axis, eps: _along_sphere(t[0], y, x, axis, eps),
     batch=lambda size, axis, eps: {"axis": shifted(axis), "eps": eps},
     sample=lambda rng: (
         (rng.standard_normal((3, 4)) + np.float64(0.5),),

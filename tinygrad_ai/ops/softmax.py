@@ -55,7 +55,6 @@ softmax_ = opaque(
     lambda xp, x, *, axis: in_float32(lambda x: _softmax(xp, x, axis), x),
     vjp=lambda g, y, axis: _softmax_product(g, y, axis),
     quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
-    jvp=lambda t, y, x, axis: _softmax_product(t[0], y, axis),
     batch=lambda size, axis: {"axis": axis + 1},
     sample=_sample,
     why="the shares add up to 1, so each gains what its gradient exceeds the weighted mean",
@@ -65,7 +64,6 @@ log_softmax_ = opaque(
     lambda xp, x, *, axis: in_float32(lambda x: _log_softmax(xp, x, axis), x),
     vjp=lambda g, y, axis: g - exp(y) * sum_(g, axis=(axis,), keepdims=True),
     quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
-    jvp=lambda t, y, x, axis: t[0] - sum_(exp(y) * t[0], axis=(axis,), keepdims=True),
     batch=lambda size, axis: {"axis": axis + 1},
     sample=_sample,
     why="x - logsumexp(x): raising one element lowers all by its softmax",
@@ -111,11 +109,6 @@ cross_entropy_ = opaque(
         None,
     ),
     quiet=lambda g, labels, ignore: expand_dims((g == 0) | (labels == ignore), -1),
-    jvp=lambda t, y, x, labels, ignore: where(
-        labels == ignore,
-        0,
-        sum_(t[0] * excess(x, labels, ignore=ignore), axis=(x.ndim - 1,), keepdims=False),
-    ),
     batch=lambda size, ignore: {"ignore": ignore},
     sample=_sample_labels,
     why="logsumexp(x) minus the logit of the label: each logit counts with its softmax, and the "
@@ -126,9 +119,6 @@ excess = opaque(
     lambda xp, x, labels, *, ignore: in_float32(lambda x: _excess(xp, x, labels, ignore), x),
     vjp=(lambda g, x: _softmax_product(g, softmax_(x, axis=x.ndim - 1), x.ndim - 1), None),
     quiet=lambda g, in_shape: all_(g == 0, axis=(len(in_shape) - 1,), keepdims=True),
-    jvp=lambda t, y, x, labels, ignore: _softmax_product(
-        t[0], softmax_(x, axis=x.ndim - 1), x.ndim - 1
-    ),
     batch=lambda size, ignore: {"ignore": ignore},
     sample=_sample_labels,
     why="the one-hot labels are constant, so this is softmax's own rule",

@@ -32,7 +32,7 @@ Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 class Mutant:
     """One way of being wrong.
 
-    ``where`` is "forward", "vjp 0" (the rule of input 0), "jvp", or the name of a helper of the
+    ``where`` is "forward", "vjp 0" (the rule of input 0), or the name of a helper of the
     record's; ``kind`` the class of mistake; ``description`` what was changed. ``applied()`` is a
     context manager inside which the record is wrong.
     """
@@ -92,8 +92,6 @@ def mutants_of(record: Primitive) -> list[Mutant]:
         if rule is not None:
             found += _rule_mutants(record, i, rule)
             found += _rewritten(record, f"vjp {i}", rule.function)
-    if callable(record.jvp):
-        found += _rewritten(record, "jvp", record.jvp)
     unique = {(m.where, m.kind, m.description): m for m in found}
     return list(unique.values())
 

@@ -117,12 +117,6 @@ def gradient_is_right(record: Primitive, call: Call, rng: np.random.Generator) -
             )
     for g in gradients(record, call, np.zeros(y.shape)):
         assert not g.any(), "a zero cotangent gives a gradient"
-    if callable(record.jvp):
-        tangents = [signed(rng, inputs[k].shape) for k in places]
-        pushed = np.asarray(record.jvp(tangents, y, *inputs, **params))
-        products = [t * g for t, g in zip(tangents, found, strict=True)]
-        scale = sum(float(np.abs(p).sum()) for p in products) + float(np.abs(v * pushed).sum())
-        assert abs(float((v * pushed).sum()) - sum(map(np.sum, products))) <= 1e-11 * scale
 
 
 def precision_is_kept(record: Primitive, call: Call, rng: np.random.Generator) -> None:
