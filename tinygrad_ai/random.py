@@ -9,6 +9,8 @@ ones use the Box-Muller transform in float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,11 +100,19 @@ def manual_seed(seed: int) -> None:
 
 
 def _tensor(
-    values: np.ndarray[Any, Any], shape: tuple[int, ...], device: str, requires_grad: bool = False
+    draw: Callable[[], np.ndarray[Any, Any]],
+    shape: tuple[int, ...],
+    device: str,
+    requires_grad: bool = False,
 ) -> Tensor:
+    """What ``draw()`` gives, in ``shape``; a captured step draws anew at every call."""
     if mode.one_of_many:
         warn_user("random numbers drawn inside vmap are the same for every example")
-    tensor = Tensor.box(backend_for(device).asarray(values.reshape(shape)))
+
+    def made() -> Any:
+        return backend_for(device).asarray(draw().reshape(shape))
+
+    tensor = Tensor.box(made() if mode.capture is None else mode.capture.draw(made))
     if requires_grad:
         tensor.requires_grad = True
     return tensor
@@ -144,11 +154,15 @@ def uniform(
     """Uniform numbers in [low, high) of shape ``size``."""
     shape, kind = sizes(size), _float(dtype)
     first, end = real(low, "uniform: low"), real(high, "uniform: high")
-    values = _default.uniform(math.prod(shape), kind)
-    if (first, end) != (0.0, 1.0):
-        values = (values * kind.type(end - first) + kind.type(first)).astype(kind)
-        values[values == kind.type(end)] = np.nextafter(kind.type(end), kind.type(first))
-    return _tensor(values, shape, device, requires_grad)
+
+    def draw() -> np.ndarray[Any, Any]:
+        values = _default.uniform(math.prod(shape), kind)
+        if (first, end) != (0.0, 1.0):
+            values = (values * kind.type(end - first) + kind.type(first)).astype(kind)
+            values[values == kind.type(end)] = np.nextafter(kind.type(end), kind.type(first))
+        return values
+
+    return _tensor(draw, shape, device, requires_grad)
 
 
 def normal(
@@ -164,8 +178,12 @@ def normal(
     if width < 0:
         raise ValueRangeError(f"normal: scale must not be negative, got {scale}")
     shape, kind = sizes(size), _float(dtype)
-    values = _default.normal(math.prod(shape), np.float64) * width + centre
-    return _tensor(NUMPY.asarray(values, kind), shape, device, requires_grad)
+
+    def draw() -> np.ndarray[Any, Any]:
+        values = _default.normal(math.prod(shape), np.float64) * width + centre
+        return NUMPY.asarray(values, kind)
+
+    return _tensor(draw, shape, device, requires_grad)
 
 
 def randint(
@@ -187,7 +205,8 @@ def randint(
     if end - 1 > held.max:
         raise ValueRangeError(f"randint: {kind} holds numbers up to {held.max}, not {end - 1}")
     shape = sizes(size)
-    return _tensor(_default.integers(first, end, math.prod(shape)).astype(kind), shape, device)
+    draw = partial(_default.integers, first, end, math.prod(shape))
+    return _tensor(lambda: draw().astype(kind), shape, device)
 
 
 def bernoulli(p: float, size: Any = (), dtype: Any = None, device: str = "cpu") -> Tensor:
@@ -196,14 +215,18 @@ def bernoulli(p: float, size: Any = (), dtype: Any = None, device: str = "cpu") 
     if not 0 <= chance <= 1:
         raise ValueRangeError(f"bernoulli: p must lie in [0, 1], got {p}")
     shape = sizes(size)
-    hits = _default.halves(math.prod(shape)) < np.uint64(round(chance * 2**32))
-    return _tensor(hits.astype(check(DEFAULT_FLOAT if dtype is None else dtype)), shape, device)
+    kind = check(DEFAULT_FLOAT if dtype is None else dtype)
+    bound = np.uint64(round(chance * 2**32))
+    return _tensor(
+        lambda: (_default.halves(math.prod(shape)) < bound).astype(kind), shape, device
+    )
 
 
 def permutation(n: Any, device: str = "cpu") -> Tensor:
     """The integers 0 … n-1 in random order; an array or a list comes back with rows reordered."""
     if np.ndim(n):
         rows = n if isinstance(n, Tensor) else Tensor(n, device=device)
-        return rows[_tensor(_default.permutation(len(rows)), (len(rows),), rows.device)]
+        draw = partial(_default.permutation, len(rows))
+        return rows[_tensor(draw, (len(rows),), rows.device)]
     count = whole_number("permutation", "n", n, 0)
-    return _tensor(_default.permutation(count), (count,), device)
+    return _tensor(partial(_default.permutation, count), (count,), device)

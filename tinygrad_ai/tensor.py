@@ -262,6 +262,8 @@ class Tensor(Value):
                 "assignment would change a tensor that gradients flow through",
                 "   help: where(mask, new, x) and scatter_add(x, axis, index, src) give a new one",
             )
+        if autodiff.mode.capture is not None:
+            return autodiff.mode.capture.assign(self, key, value)
         parts = key if isinstance(key, tuple) else (key,)
         plain = tuple(p.array if isinstance(p, Value) else p for p in parts)
         given = _array(value, self.dtype, self.device)

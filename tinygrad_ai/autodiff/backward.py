@@ -161,6 +161,8 @@ def _own(g: Any, fresh: bool) -> Any:
 def _has_nan(c: Any) -> bool:
     """Whether a contribution holds a NaN: one read of it, by a dot product with itself."""
     c = raw(c)
+    if mode.capture is not None:  # nobody knows now: the guard becomes part of the program
+        return True
     if isinstance(c, np.ndarray) and c.dtype != np.float16:
         flat = c.ravel(order="K")
         total = np.dot(flat, flat)
@@ -203,8 +205,10 @@ def backward(
             "   help: create a leaf with Tensor(data, requires_grad=True), and compute outside "
             "no_grad()",
         )
-    g = start_cotangent(root, gradient, create_graph)
-    found = pull_back({root.node: g}, lift=create_graph, retain=retain_graph or create_graph)
+    lift = create_graph or mode.capture is not None
+    g = start_cotangent(root, gradient, lift)
+    retain = retain_graph or create_graph
+    found = pull_back({root.node: g}, lift=lift, record=create_graph, retain=retain)
     for node, total in found.items():
         leaf = node.leaf() if node.leaf is not None else None
         if leaf is not None:

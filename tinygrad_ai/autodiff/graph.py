@@ -26,6 +26,7 @@ class _Mode(threading.local):
 
     grad = True  #: record nodes
     interpreter: Callable[..., Any] | None = None  #: evaluates primitives instead of the backend
+    capture: Any = None  #: notes effects (assignments, draws, updates) instead of doing them
     one_of_many = False  #: inside vmap, where a value stands for one example of a batch
     on_record: Callable[[Node], None] | None = None  #: sees each node as it is made
 
@@ -133,6 +134,8 @@ class Value:
             raise DTypeError(f"grad must be a tensor or None, not {type(value).__name__}")
         if value is not None and value.array.shape != self.array.shape:
             raise ShapeError(f"grad has shape {value.array.shape}, its tensor {self.array.shape}")
+        if value is None and mode.capture is not None:
+            mode.capture.cleared.add(id(self))
         self._grad = value
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_ai.autodiff import mode
 from tinygrad_ai.backend import backend_of, namespaces
 from tinygrad_ai.errors import (
     DataError,
@@ -140,28 +142,35 @@ class Optimizer:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         self._update(parameter, group)
-        if not self._cleared:
+        if not self._cleared and mode.capture is None:
             self._watch()
 
     def _update(self, parameter: Tensor, group: Group) -> None:
+        if parameter not in self.state:
+            self.state[parameter] = self._fresh(parameter.array, group)
+        if mode.capture is not None:
+            now = self.numbers(group, self.state[parameter]["step"] + 1)
+            slots, advance = partial(self.state.get, parameter), partial(self._next, parameter, group)
+            return mode.capture.update(type(self).rule, parameter, slots, advance, now)
         w, g = parameter.array, parameter.grad.array
         if w.dtype == np.float16:  # squares of gradients would underflow
             w, g = w.astype(np.float32), g.astype(np.float32)
-        state = self.state.get(parameter)
-        if state is None:
-            state = self.state[parameter] = self._fresh(w, group)
-        state["step"] += 1
-        xp = backend_of(w).xp
-        numbers = self.numbers(group, state["step"])
-        type(self).rule(xp, w, g, state, numbers, *self._scratch_for(xp, w))
+        xp, numbers = backend_of(w).xp, self._next(parameter, group)
+        type(self).rule(xp, w, g, self.state[parameter], numbers, *self._scratch_for(xp, w))
         if w is not parameter.array:
             parameter.array[...] = w
         parameter.version[0] += 1
 
+    def _next(self, parameter: Tensor, group: Group) -> dict[str, Any]:
+        """Count a step of ``parameter``, and what the rule reads in it."""
+        state = self.state[parameter]
+        state["step"] += 1
+        return self.numbers(group, state["step"])
+
     def _fresh(self, w: Any, group: Group) -> dict[str, Any]:
-        xp = backend_of(w).xp
+        xp, dtype = backend_of(w).xp, np.result_type(w.dtype, np.float32)
         slots = self.slots(group).items()
-        return {"step": 0, **{name: xp.full(w.shape, at, dtype=w.dtype) for name, at in slots}}
+        return {"step": 0, **{name: xp.full(w.shape, at, dtype=dtype) for name, at in slots}}
 
     def _scratch_for(self, xp: Any, w: Any) -> tuple[Any, Any]:
         """Two arrays like ``w``: views of two buffers that all parameters of its dtype share."""

@@ -1,0 +1,297 @@
+"""``jit``: a function captured once per signature and replayed as compiled kernels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_ai.autodiff import Value, mode
+from tinygrad_ai.autodiff.backward import drop
+from tinygrad_ai.errors import GraphError
+from tinygrad_ai.jit.capture import Capture
+from tinygrad_ai.jit.guards import World, fetch
+from tinygrad_ai.jit.program import (
+    Program,
+    Var,
+    frozen,
+    without,
+    without_dead,
+    without_repeats,
+)
+from tinygrad_ai.jit.run import execution
+from tinygrad_ai.tensor import Tensor
+from tinygrad_ai.transforms.tree import flatten
+
+
+def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> Any:
+    """``function`` compiled: captured at the first call, replayed as kernels at the others.
+
+    Args:
+        function: reads Tensors (arguments, and those it closes over), may call ``backward``, step
+            optimisers, draw from ``tinygrad_ai.random``, assign to tensors, and returns nested
+            tuples, lists and dicts of Tensors. Arguments that are no tensors are static.
+        debug: run eagerly, so that print and a debugger work.
+
+    A change of shapes, dtypes, static arguments, of closed-over or global values or of
+    ``training`` captures anew; ``step.explain_retrace()`` says why. Learning rates do not. Outputs
+    are fresh and carry no graph. Raises GraphError, with the user's line, where the values of a
+    tensor are asked for, and where two captures differ (a clock, NumPy's random numbers).
+    """
+    if function is None:
+        return functools.partial(jit, debug=debug)
+    return Step(function, debug)
+
+
+class Step:
+    """A function and what was compiled of it; see :func:`jit`."""
+
+    def __init__(self, function: Callable[..., Any], debug: bool = False) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.debug = debug
+        self.plans: dict[Any, list[Plan]] = {}
+        self.captures = 0
+        self._reason = "it has not been called"
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if self.debug or mode.interpreter is not None or mode.capture is not None:
+            return self.function(*args, **keywords)
+        leaves, rebuild = flatten((args, keywords))
+        signature = (mode.grad, tuple(map(_described, leaves)), len(args), *keywords)
+        plans = self.plans.setdefault(signature, [])
+        for plan in plans:
+            if (why := plan.stale()) is None:
+                return plan.run(leaves)
+            self._reason = why
+        if not plans:
+            self._reason = self._new_signature(signature)
+        self.captures += 1
+        plan = self._captured(leaves, rebuild)
+        plans[:] = [plan, *plans[:7]]
+        return plan.run(leaves)
+
+    def explain_retrace(self) -> str:
+        """Why the last capture was made."""
+        return self._reason
+
+    def report(self) -> str:
+        """What was compiled, and what was not and why, for each signature."""
+        return "\n\n".join(p.report() for plans in self.plans.values() for p in plans)
+
+    def source(self) -> str:
+        """The code of the kernels."""
+        return "\n\n".join(p.execution.source() for plans in self.plans.values() for p in plans)
+
+    def program(self) -> str:
+        """The program of the last capture."""
+        return str(next(p for plans in self.plans.values() for p in plans[:1]).optimized)
+
+    def _new_signature(self, signature: Any) -> str:
+        others = [s for s, plans in self.plans.items() if plans]
+        if not others:
+            return "the first call"
+        pairs = zip(others[-1][1], signature[1], strict=False)
+        for k, (then, now) in enumerate(pairs):
+            if then != now:
+                return f"argument {k} was {_shown(then)} and is {_shown(now)}"
+        return "the number of arguments, or whether gradients are tracked, changed"
+
+    def _captured(self, leaves: list[Any], rebuild: Callable[[list[Any]], Any]) -> Plan:
+        first, second = (Plan(self.function, leaves, rebuild) for _ in range(2))
+        if first.fingerprint() != second.fingerprint():
+            raise GraphError(
+                "jit: two captures of the function differ: it depends on something that changes by "
+                "itself (a clock, NumPy's random numbers, a counter)",
+                "   help: draw from tinygrad_ai.random, and pass what changes as a Tensor",
+            )
+        first.compile()
+        return first
+
+
+def _described(leaf: Any) -> Any:
+    if isinstance(leaf, Value):
+        return "tensor", leaf.array.shape, leaf.array.dtype, leaf.node is not None
+    if isinstance(leaf, np.ndarray):
+        return "array", leaf.shape, leaf.dtype
+    if hasattr(leaf, "named_parameters") or callable(leaf):
+        return "object", id(leaf)
+    return "static", frozen(leaf)
+
+
+def _shown(described: Any) -> str:
+    kind, *facts = described
+    return f"{kind} " + " ".join(str(f) for f in facts[:2])
+
+
+class Plan:
+    """One capture: the program, where its inputs come from and where its outputs go."""
+
+    def __init__(
+        self, function: Callable[..., Any], leaves: list[Any], rebuild: Callable[[list[Any]], Any]
+    ) -> None:
+        self.world = World((function, [x for x in leaves if not isinstance(x, Value)]))
+        self.before = [(t, t._grad) for t in self.world.tensors]
+        owners = {id(t.array): fetch(t) for t in self.world.tensors}
+        owners |= {id(g.array): _fetch_grad(t) for t, g in self.before if g is not None}
+        self.capture = Capture(owners)
+        self.dynamic = [k for k, x in enumerate(leaves) if isinstance(x, Value | np.ndarray)]
+        inside = list(leaves)
+        for k in self.dynamic:
+            inside[k] = self._argument(leaves[k])
+        outer = mode.interpreter, mode.capture
+        mode.interpreter = mode.capture = self.capture
+        try:
+            args, keywords = rebuild(inside)
+            found, self.rebuild = flatten(function(*args, **keywords))
+            self.sinks = [self._returned(k, x) for k, x in enumerate(found)]
+            self.sinks += self._grads([inside[k] for k in self.dynamic])
+        finally:
+            mode.interpreter, mode.capture = outer
+            for t, g in self.before:
+                t._grad = g
+        writes = self.capture.effects.writes.values()
+        self.sinks += [Sink("write", var, target) for target, var in writes]
+        self.program = Program(
+            self.capture.inputs,
+            self.capture.equations,
+            [s.var for s in self.sinks if s.var is not None],
+        )
+        self.program.verify()
+
+    # ------------------------------------------------------------------------------- capturing
+
+    def _argument(self, leaf: Any) -> Tensor:
+        array = leaf.array if isinstance(leaf, Value) else leaf
+        inside = Tensor.box(self.capture.input("argument", _nothing, array))
+        if isinstance(leaf, Value) and leaf.requires_grad:
+            if not leaf.is_leaf:
+                raise GraphError(
+                    "jit: an argument was computed from tensors that require gradients, and its "
+                    "graph would be cut",
+                    "   help: compute it inside the compiled function, or detach() it",
+                )
+            inside.requires_grad = True
+        return inside
+
+    def _returned(self, k: int, leaf: Any) -> Sink:
+        """What is computed is a variable; other things are handed out as they are."""
+        if isinstance(leaf, Value):
+            if isinstance(leaf.array, Var):
+                return Sink("return", leaf.array, k)
+            if id(leaf.array) in self.capture.current:
+                return Sink("return", self.capture.current[id(leaf.array)], k)
+        return Sink("constant", None, leaf)
+
+    def _grads(self, arguments: list[Tensor]) -> list[Sink]:
+        """What becomes of ``.grad``: of the tensors that the function reaches, and arguments."""
+        capture = self.capture
+        changed = [(t, t._grad) for t, g in self.before if t._grad is not g]
+        self.cleared = [t for t, g in changed if g is None]
+        #: leaves whose gradients were added to what was there: whether there was something matters
+        self.absent = [
+            (t, g is None)
+            for t, g in self.before
+            if t._grad is not g and id(t) not in capture.cleared
+        ]
+        sinks = [Sink("grad", capture.read(g.array), t) for t, g in changed if g is not None]
+        for k, inside in zip(self.dynamic, arguments, strict=True):
+            if inside._grad is not None:
+                sinks.append(Sink("argument grad", capture.read(inside._grad.array), k))
+        return sinks
+
+    def fingerprint(self) -> Any:
+        """What two captures must have in common: the whole program and its constants."""
+        keys = [i.key for i in self.program.inputs if i.kind in ("constant", "number")]
+        kinds = [(s.kind, repr(s.place) if s.kind == "constant" else "") for s in self.sinks]
+        return str(self.program), keys, kinds
+
+    # -------------------------------------------------------------------------------- compiling
+
+    def compile(self) -> None:
+        """The executions: one without the guards against 0·∞, and if there are any, one with."""
+        guarded = without_dead(without_repeats(self.program))
+        self.optimized = without_dead(without_repeats(without(drop, guarded)))
+        self.optimized.verify()
+        outputs = [s for s in self.sinks if s.var is not None]
+        in_place = [s.kind == "write" for s in outputs]
+        same = len(self.optimized.equations) == len(guarded.equations)
+        self.execution = execution(self.optimized, in_place, check=not same)
+        self._guarded = guarded, in_place
+        self.careful: Any = None
+        self.world.settle()
+
+    def report(self) -> str:
+        """What was fused and what was not."""
+        return self.execution.report()
+
+    # ---------------------------------------------------------------------------------- running
+
+    def stale(self) -> str | None:
+        """Why this plan does not fit any more; None if it does."""
+        for t, was_none in self.absent:
+            if (t._grad is None) is not was_none:
+                return "a gradient was there, or was not, when the function was called"
+        return self.world.change()
+
+    def run(self, leaves: list[Any]) -> Any:
+        """The captured function on other arrays, with all its effects."""
+        effects = self.capture.effects
+        given = [leaves[k] for k in self.dynamic]
+        arguments = iter([x.array if isinstance(x, Value) else x for x in given])
+        numbers = [advance() for advance in effects.updates]
+        arrays = []
+        for i in self.optimized.inputs:
+            if i.kind == "argument":
+                arrays.append(next(arguments))
+            elif i.kind == "number":
+                place, name = i.key
+                arrays.append(np.float64(numbers[place][name]))
+            else:
+                arrays.append(i.fetch())
+        outputs = [s for s in self.sinks if s.var is not None]
+        targets = [s.place() if s.kind == "write" else None for s in outputs]
+        made = self.execution(arrays, targets)
+        if made is None:  # a NaN: it may be a 0·∞ that the guards would have dropped
+            if self.careful is None:
+                self.careful = execution(*self._guarded)
+            made = self.careful(arrays, targets)
+        return self._delivered(leaves, made)
+
+    def _delivered(self, leaves: list[Any], made: Sequence[Any]) -> Any:
+        effects = self.capture.effects
+        rest = iter(made)
+        results = []
+        for sink in self.sinks:
+            array = next(rest) if sink.var is not None else None
+            if sink.kind == "return":
+                results.append(Tensor.box(array))
+            elif sink.kind == "constant":
+                results.append(sink.place)
+            elif sink.kind == "grad":
+                sink.place._grad = Tensor.box(array)
+            elif sink.kind == "argument grad":
+                leaves[sink.place]._grad = Tensor.box(array)
+        for t in self.cleared:
+            t._grad = None
+        for version in effects.touched.values():
+            version[0] += 1
+        return self.rebuild(results)
+
+
+class Sink(NamedTuple):
+    """Where an output goes: ``place`` is a position, a tensor, a function to an array, a thing."""
+
+    kind: str
+    var: Var | None
+    place: Any
+
+
+def _nothing() -> None:
+    return None
+
+
+def _fetch_grad(tensor: Value) -> Callable[[], Any]:
+    return lambda: tensor._grad.array if tensor._grad is not None else None
