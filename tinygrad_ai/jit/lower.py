@@ -111,7 +111,7 @@ def elementwise_nest(function: Callable[..., Any], inputs: Sequence[Any]) -> Nes
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     sizes, steps = _merge(shape, [_strides(a.shape, len(shape)) for a in arrays])
     loops = [index(k) for k in range(len(sizes))]
-    loads = iter([_load(k, a, _dot(loops, steps[k])) for k, a in enumerate(arrays)])
+    loads = iter([load(k, a, dot(loops, steps[k])) for k, a in enumerate(arrays)])
     found = function(*(next(loads) if isinstance(a, Aval) else a for a in inputs))
     results = tuple(
         r if isinstance(r, Expr) else cast(r, np.asarray(r).dtype)
@@ -121,7 +121,7 @@ def elementwise_nest(function: Callable[..., Any], inputs: Sequence[Any]) -> Nes
     return Nest(tuple(arrays), outputs, sizes, results)
 
 
-def _load(operand: int, aval: Aval, offset: Expr) -> Expr:
+def load(operand: int, aval: Aval, offset: Expr) -> Expr:
     return Expr("load", (offset,), aval.dtype, operand)
 
 
@@ -147,7 +147,7 @@ def _merge(
     return tuple(n for n, _ in merged), [list(s) for s in zip(*(s for _, s in merged), strict=True)]
 
 
-def _dot(indices: Sequence[Any], strides: Sequence[int]) -> Expr:
+def dot(indices: Sequence[Any], strides: Sequence[int]) -> Expr:
     """Σ index·stride, without the terms that are 0."""
     pairs = zip(indices, strides, strict=True)
     terms = [cast(i if s == 1 else i * s, INT) for i, s in pairs if s]
@@ -161,7 +161,7 @@ def _reduction(fold: Fold, aval: Aval, output: Aval, axes: tuple[int, ...]) -> N
         parts.append(_merge([aval.shape[k] for k in axes_of], [[steps[k] for k in axes_of]]))
     (sizes, (kept,)), (folds, (folded,)) = parts
     loops = [index(k) for k in range(len(sizes + folds))]
-    element = _load(0, aval, _dot(loops, kept + folded))
+    element = load(0, aval, dot(loops, kept + folded))
     return Nest((aval,), (output,), sizes, (cast(element, output.dtype),), folds, fold)
 
 
@@ -185,8 +185,8 @@ def _contraction(
     factors = []
     for k, (walk, aval) in enumerate(zip(walks, inputs, strict=True)):
         at = [index(loops.index(name)) for name in walk]
-        offset = _dot(at, _strides(aval.shape, len(walk)))
-        factors.append(cast(_load(k, aval, offset), output.dtype))
+        offset = dot(at, _strides(aval.shape, len(walk)))
+        factors.append(cast(load(k, aval, offset), output.dtype))
     sizes = tuple(extent[c] for c in loops)
     product = reduce(lambda a, b: a * b, factors)
     return Nest(tuple(inputs), (output,), sizes[: len(kept)], (product,), sizes[len(kept) :], SUM)
@@ -206,34 +206,47 @@ SUM = Fold(lambda xp, acc, x: acc + x, 0.0)
 class Operand:
     """A further input of a movement as its index map sees it: ``operand[index]`` loads."""
 
-    def __init__(self, number: int, aval: Aval) -> None:
-        self.number, self.aval = number, aval
-        self.shape, self.ndim = aval.shape, len(aval.shape)
+    def __init__(self, shape: tuple[int, ...], load: Callable[[Sequence[Any]], Expr]) -> None:
+        self.shape, self.ndim, self.load = shape, len(shape), load
 
     def __getitem__(self, at: Sequence[Any]) -> Expr:
-        offset = _dot(at, _strides(self.shape, self.ndim))
-        return cast(_load(self.number, self.aval, offset), INT)
+        return cast(self.load(at), INT)
 
 
-def _movement(rule: IndexMap, inputs: Sequence[Aval], output: Aval, params: dict) -> Nest:
-    moved, *others = inputs
-    operands = [Operand(k + 1, a) for k, a in enumerate(others)]
-    at = tuple(index(k) for k in range(len(output.shape)))
+def moved_element(
+    rule: IndexMap,
+    at: Sequence[Any],
+    params: dict[str, Any],
+    dtype: np.dtype[Any],
+    moved: Operand,
+    others: Sequence[Operand],
+) -> Expr:
+    """The element at ``at`` of a movement's output; never read from outside its input."""
     source, guards = [], []
-    nothing = const(0, output.dtype)
-    missing = const(math.nan, output.dtype) if output.dtype.kind == "f" else nothing
-    for i, n in zip(rule.source(at, moved.shape, *operands, **params), moved.shape, strict=True):
+    nothing = const(0, dtype)
+    missing = const(math.nan, dtype) if dtype.kind == "f" else nothing
+    for i, n in zip(rule.source(at, moved.shape, *others, **params), moved.shape, strict=True):
         i = cast(i, INT)
         if any(e.op == "load" for e in order([i])):
             i = where(i < 0, i + n, i)
             guards.append(((i >= 0) & (i < n), missing))
         source.append(i)
-    offset = _dot(source, _strides(moved.shape, len(source)))
     if rule.inside:
-        guards.append((rule.inside(at, moved.shape, *operands, **params), nothing))
+        guards.append((rule.inside(at, moved.shape, *others, **params), nothing))
     for condition, _ in guards:  # read somewhere valid, and do not use it
-        offset = where(condition, offset, 0)
-    element = _load(0, moved, offset) if math.prod(moved.shape) else nothing
+        source = [where(condition, i, 0) for i in source]
+    element = moved.load(source) if math.prod(moved.shape) else nothing
     for condition, value in guards:
         element = where(condition, element, value)
+    return element
+
+
+def _movement(rule: IndexMap, inputs: Sequence[Aval], output: Aval, params: dict) -> Nest:
+    def operand(k: int, aval: Aval) -> Operand:
+        steps = _strides(aval.shape, len(aval.shape))
+        return Operand(aval.shape, lambda at: load(k, aval, dot(at, steps)))
+
+    moved, *others = (operand(k, a) for k, a in enumerate(inputs))
+    at = tuple(index(k) for k in range(len(output.shape)))
+    element = moved_element(rule, at, params, output.dtype, moved, others)
     return Nest(tuple(inputs), (output,), output.shape or (1,), (element,))

@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_ai.autodiff import Primitive
+from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.backend.scalar import Expr, order, xp
 from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.jit.lower import (
@@ -96,7 +97,7 @@ class Evaluator:
 
     def __call__(self, *roots: Expr) -> list[ir.Value]:
         """The vectors of ``roots``."""
-        for e in order(roots, enter=lambda e: e.op != "load"):
+        for e in order(roots, enter=lambda e: e.op != "load" and e not in self.values):
             if e not in self.values:
                 self.values[e] = self._write(e)
         return [self.values[root] for root in roots]
@@ -242,6 +243,10 @@ class _Writer:
 
     def _combine(self, simd: Simd, a: ir.Value, b: ir.Value) -> ir.Value:
         assert self.nest.fold is not None
-        dtype = self.nest.outputs[0].dtype
-        acc, x = (Expr("symbol", (), dtype, name) for name in ("acc", "x"))
-        return Evaluator(simd, {acc: a, x: b})(self.nest.fold.combine(xp, acc, x))[0]
+        return combined(self.nest.fold, simd, a, b, self.nest.outputs[0].dtype)
+
+
+def combined(fold: Fold, simd: Simd, a: ir.Value, b: ir.Value, dtype: Any) -> ir.Value:
+    """``fold.combine`` of two vectors."""
+    acc, x = (Expr("symbol", (), dtype, name) for name in ("acc", "x"))
+    return Evaluator(simd, {acc: a, x: b})(fold.combine(xp, acc, x))[0]

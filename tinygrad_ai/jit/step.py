@@ -21,7 +21,7 @@ from tinygrad_ai.jit.program import (
     without_dead,
     without_repeats,
 )
-from tinygrad_ai.jit.run import execution
+from tinygrad_ai.jit.native import Execution, Output
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.tree import flatten
 
@@ -215,11 +215,16 @@ class Plan:
         guarded = without_dead(without_repeats(self.program))
         self.optimized = without_dead(without_repeats(without(drop, guarded)))
         self.optimized.verify()
-        outputs = [s for s in self.sinks if s.var is not None]
-        in_place = [s.kind == "write" for s in outputs]
-        same = len(self.optimized.equations) == len(guarded.equations)
-        self.execution = execution(self.optimized, in_place, check=not same)
-        self._guarded = guarded, in_place
+        old = {i.key: i.var for i in self.capture.inputs if i.kind == "state"}
+        keys = iter(self.capture.effects.writes)
+        self.outputs = [
+            Output(var, s.kind == "write", old.get(next(keys)) if s.kind == "write" else None)
+            for s, var in zip(
+                (s for s in self.sinks if s.var is not None), self.optimized.outputs, strict=True
+            )
+        ]
+        self.execution = Execution(self.optimized, self.outputs, [])
+        self._guarded = guarded
         self.careful: Any = None
         self.world.settle()
 

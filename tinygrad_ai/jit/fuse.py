@@ -1,0 +1,250 @@
+"""Fusion: which equations become one kernel.
+
+A kernel works through *rows*: a space of ``rows`` (one or more outer axes) times ``columns``. What
+is computed from the same element, from the row's own results (a reduction along it), or from
+arrays that earlier kernels have finished, can be in it; everything else starts a kernel of its own.
+So softmax, or a layer's normalisation, is one pass over rows that stay in the cache, and a chain of
+elementwise operations is one loop.
+
+Equations are taken in the program's order; each joins the newest kernel that it fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff.lowering import Fold, IndexMap
+from tinygrad_ai.jit.program import Equation, Program, Var
+from tinygrad_ai.jit.views import AFFINE, View
+from tinygrad_ai.kernels.cpu.simd import ELEMENTS
+from tinygrad_ai.ops.products import linear_, matmul_
+
+MOST_OPERATIONS = 60  # in one kernel: more would spill registers
+
+
+@dataclass(eq=False)
+class Rows:
+    """A fused kernel: equations over ``outer`` axes times ``columns``."""
+
+    outer: tuple[int, ...] | None  #: None while any shape of ``size`` elements will do
+    columns: int
+    size: int
+    equations: list[Equation] = field(default_factory=list)
+    made: dict[Var, str] = field(default_factory=dict)  #: what it computes: "full" or "row"
+    folds: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.size // max(self.columns, 1)
+
+
+@dataclass(eq=False)
+class Single:
+    """An equation that is a kernel (or a call) of its own: ``kind`` says which."""
+
+    equation: Equation
+    kind: str  #: "matmul" or "call"
+
+    @property
+    def equations(self) -> list[Equation]:
+        """Itself."""
+        return [self.equation]
+
+
+class Fused:
+    """The kernels of ``program`` in order, and how their operands are reached.
+
+    ``stored`` are the variables that have memory of their own. ``views`` says for a variable that a
+    movement makes where it stands in one that has.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.views: dict[Var, View] = {i.var: View.whole(i.var) for i in program.inputs}
+        self.kernels: list[Rows | Single] = []
+        self.place: dict[Var, int] = {i.var: -1 for i in program.inputs}  # root -> its kernel
+        self.inputs: set[Var] = {i.var for i in program.inputs}
+        for e in program.equations:
+            self._add(e)
+        self.stored = self._stored()
+
+    # -------------------------------------------------------------------------------- grouping
+
+    def _add(self, e: Equation) -> None:
+        if e.operation in AFFINE:
+            view = self.views[next(e.reads())].moved(e)
+            if view is not None:
+                self.views[e.outputs[0]] = view
+                return
+        for v in e.outputs:
+            self.views[v] = View.whole(v)
+        space = self._space(e)
+        if space is None:
+            kind = "matmul" if e.operation in (matmul_, linear_) and _held(e) else "call"
+            self._start(Single(e, kind), e)
+            return
+        floor = max((self.place[self.views[v].root] for v in e.reads()), default=-1)
+        for k in range(len(self.kernels) - 1, max(floor, 0) - 1, -1):
+            kernel = self.kernels[k]
+            if isinstance(kernel, Rows) and self._join(kernel, k, e, space):
+                self.place.update(dict.fromkeys(e.outputs, k))
+                return
+        kernel = Rows(None, space.columns, math.prod(space.shape))
+        fits = self._join(kernel, len(self.kernels), e, space)
+        assert fits, e.name
+        self._start(kernel, e)
+
+    def _start(self, kernel: Rows | Single, e: Equation) -> None:
+        self.place.update(dict.fromkeys(e.outputs, len(self.kernels)))
+        self.kernels.append(kernel)
+
+    def _space(self, e: Equation) -> Space | None:
+        """The shape an equation loops over; None for what is no fused loop."""
+        lower = getattr(e.operation, "lower", None)
+        if not _held(e) or any(v.size == 0 for v in (*e.reads(), *e.outputs)):
+            return None
+        if e.operation.kind == "elementwise" or isinstance(lower, IndexMap):
+            shape = e.outputs[0].shape
+            return Space(shape, shape[-1] if shape else 1, False)
+        if isinstance(lower, Fold):
+            (x,) = e.reads()
+            axes = [k for k in e.params["axis"] if x.shape[k] != 1]
+            kept = [k for k in range(x.ndim) if k not in axes and x.shape[k] != 1]
+            if not axes or (kept and max(kept) > min(axes)):
+                return None  # not along the last axes
+            return Space(x.shape, math.prod(x.shape[k] for k in axes), True)
+        return None
+
+    def _join(self, kernel: Rows, k: int, e: Equation, space: Space) -> bool:
+        """Put ``e`` into ``kernel``, the k-th, if its space and its operands fit there."""
+        if kernel.equations and not self._related(kernel, e):
+            return False
+        size = math.prod(space.shape)
+        if size == kernel.size:
+            columns = space.columns if kernel.outer is None else kernel.columns
+            if space.folds and columns != space.columns:
+                return False
+            named = [kernel.outer] if kernel.outer is not None else _outers(space.shape, columns)
+            outer = next((o for o in named if self._fits(k, kernel, e, space.shape, o, columns)), None)
+            if outer is None:
+                return False
+            if space.folds or self._needs_rows(e, space):
+                kernel.outer, kernel.columns = outer, columns
+            level = "row" if space.folds else "full"
+        elif kernel.folds and not space.folds and size == kernel.rows:
+            if not self._row_fits(k, kernel, e, space.shape):
+                return False
+            level = "row"
+        else:
+            return False
+        kernel.equations.append(e)
+        kernel.folds |= space.folds
+        kernel.made.update(dict.fromkeys(e.outputs, level))
+        return True
+
+    def _related(self, kernel: Rows, e: Equation) -> bool:
+        """Whether the equation has something to do with what is in the kernel."""
+        if len(kernel.equations) >= MOST_OPERATIONS:
+            return False
+        near = {self.views[v].root for other in kernel.equations for v in other.reads()}
+        return any(
+            self.views[v].root in kernel.made or (v.size > 1 and self.views[v].root in near)
+            for v in e.reads()
+        )
+
+    def _needs_rows(self, e: Equation, space: Space) -> bool:
+        """Whether an operand is read other than straight through."""
+        return any(
+            not (view.is_whole(space.shape) or view.root.size == 1)
+            for view in self._aligned(e, space.shape)
+        ) or isinstance(getattr(e.operation, "lower", None), IndexMap)
+
+    def _aligned(self, e: Equation, shape: tuple[int, ...]) -> Iterator[View]:
+        """The operands of an elementwise equation or a fold as views of ``shape``."""
+        for v in e.reads():
+            yield self.views[v].broadcast(shape)
+
+    def _fits(
+        self, k: int, kernel: Rows, e: Equation, shape: Any, outer: tuple[int, ...], columns: int
+    ) -> bool:
+        """Whether ``e``, which loops over ``shape``, can be seen over these rows and columns."""
+        if isinstance(getattr(e.operation, "lower", None), IndexMap):
+            named = shape[:-1] or (1,)
+            return outer == named and all(self.place[self.views[v].root] != k for v in e.reads())
+        for view in self._aligned(e, shape):
+            seen = view.reshaped((*outer, columns))
+            if seen is None:
+                return False
+            level = kernel.made.get(view.root)
+            if level == "full" and not seen.is_whole(seen.shape):
+                return False
+            if level == "row" and not _is_row(seen, outer):
+                return False
+        return True
+
+    def _row_fits(self, k: int, kernel: Rows, e: Equation, shape: tuple[int, ...]) -> bool:
+        """Whether ``e`` has one element for each row."""
+        if isinstance(getattr(e.operation, "lower", None), IndexMap):
+            return False
+        outer = kernel.outer or ()
+        for view in self._aligned(e, shape):
+            seen = view.reshaped(outer)
+            level = kernel.made.get(view.root)
+            if seen is None or level == "full" or (level and not seen.is_whole(outer)):
+                return False
+        return True
+
+    # ------------------------------------------------------------------------------ what is kept
+
+    def _stored(self) -> set[Var]:
+        """Roots that need memory: read by another kernel than the one that makes them, or handed
+        out."""
+        kept = {self.views[v].root for v in self.program.outputs}
+        for k, kernel in enumerate(self.kernels):
+            for e in kernel.equations:
+                if isinstance(kernel, Single):
+                    kept.update(e.outputs)
+                for v in e.reads():
+                    root = self.views[v].root
+                    if self.place[root] != k:
+                        kept.add(root)
+        return kept - self.inputs
+
+
+@dataclass(frozen=True)
+class Space:
+    """What an equation loops over."""
+
+    shape: tuple[int, ...]
+    columns: int
+    folds: bool
+
+
+def _is_row(view: View, outer: tuple[int, ...]) -> bool:
+    """Whether a view over rows and columns is the same along the columns, one element a row."""
+    rows = View(view.root, view.offset, outer, view.strides[:-1])
+    flat = view.shape[-1] == 1 or view.strides[-1] == 0
+    return flat and rows.is_whole(outer)
+
+
+def _outers(shape: tuple[int, ...], columns: int) -> list[tuple[int, ...]]:
+    """Ways to name the rows of ``shape``: as one axis, or as all of its own."""
+    rows = math.prod(shape) // columns
+    own: list[int] = []
+    for n in shape:
+        if math.prod(own) == rows:
+            break
+        own.append(n)
+    several = len(own) > 1 and math.prod(own) == rows
+    return [(rows,), tuple(own)] if several else [(rows,)]
+
+
+def _held(e: Equation) -> bool:
+    """Whether kernels hold all the dtypes."""
+    return all(np.dtype(v.dtype).name in ELEMENTS for v in (*e.reads(), *e.outputs))

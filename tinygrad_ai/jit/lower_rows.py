@@ -1,0 +1,274 @@
+"""CPU code for a fused kernel: rows, and in each row loops of vectors over the columns.
+
+The function is ``kernel(table, begin, end, part)``: the addresses of the operands, the rows (or,
+where there are no rows, the elements) to work on, and the number of the thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from tinygrad_ai.backend.scalar import Expr, order, xp
+from tinygrad_ai.jit.lower import identity_of, index, stride
+from tinygrad_ai.jit.lower_cpu import Evaluator, combined
+from tinygrad_ai.jit.rows import Folding, Phase, RowProgram
+from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Simd, host_lanes
+
+KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, I64])
+Values = dict[Expr, ir.Value]
+
+
+def emit_rows(program: RowProgram, name: str, lanes: int | None = None) -> str:
+    """The LLVM IR of a fused kernel."""
+    module = ir.Module(name)
+    function = ir.Function(module, KERNEL, name)
+    if lanes is None:
+        reals = [v.dtype for v in program.operands if v.dtype.kind == "f" and v.size > 1]
+        lanes = host_lanes(max(reals, key=lambda d: d.itemsize, default=np.float32))
+    RowWriter(program, lanes, function).write()
+    return str(module)
+
+
+class RowWriter:
+    """The loops of one kernel, written into a function."""
+
+    def __init__(self, program: RowProgram, lanes: int, function: ir.Function) -> None:
+        self.program = program
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.simd, self.one = Simd(self.builder, lanes), Simd(self.builder, 1)
+        table, self.begin, self.end, self.part = function.args
+        self.operands = [
+            self.builder.load(
+                self.builder.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER
+            )
+            for k in range(len(program.operands))
+        ]
+        for k in program.scratch:
+            bytes_apart = program.columns * program.operands[k].dtype.itemsize
+            bytes_apart += -bytes_apart % 64
+            start = self.builder.mul(self.part, I64(bytes_apart))
+            self.operands[k] = self.builder.gep(
+                self.operands[k], [start], source_etype=ir.IntType(8)
+            )
+        self.column = len(program.shape) - 1
+        self.fixed: dict[int, Values] = {lanes: {}, 1: {}}
+
+    def write(self) -> None:
+        """The whole function."""
+        roots = [e for phase in self.program.phases for e in _expressions(phase)]
+        self._hoist(self.simd, self.fixed[self.simd.lanes], roots, lambda e: e.op == "index")
+        if self.program.outer is None:
+            self._flat()
+        else:
+            with self._loop(self.begin, self.end, 1) as row:
+                self._row(row)
+        self.builder.ret_void()
+
+    # ------------------------------------------------------------------------------------- loops
+
+    @contextmanager
+    def _loop(self, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
+        """``for (i = start; i + step <= stop; i += step)``."""
+        build, before = self.builder, self.builder.block
+        head, body, done = (build.append_basic_block(n) for n in ("head", "body", "done"))
+        limit = build.sub(stop, I64(step - 1))
+        build.branch(head)
+        build.position_at_end(head)
+        i = build.phi(I64)
+        i.add_incoming(start, before)
+        build.cbranch(build.icmp_signed("<", i, limit), body, done)
+        build.position_at_end(body)
+        yield i
+        i.add_incoming(build.add(i, I64(step)), build.block)
+        build.branch(head)
+        build.position_at_end(done)
+
+    def _flat(self) -> None:
+        """Elements ``begin`` to ``end``: vectors, and what is left one by one."""
+        lanes, (phase,) = self.simd.lanes, self.program.phases[1:]
+        with self._loop(self.begin, self.end, lanes) as at:
+            self._store(self.simd, phase, {self.column: at}, {}, None)
+        whole = self.builder.sub(self.end, self.begin)
+        rest = self.builder.and_(whole, I64(lanes - 1))
+        self.fixed[1] = {}
+        with self._loop(self.builder.sub(self.end, rest), self.end, 1) as at:
+            self._store(self.one, phase, {self.column: at}, {}, None)
+
+    def _row(self, row: ir.Value) -> None:
+        counters = self._decoded(row)
+        symbols: Values = {}
+        for phase in self.program.phases:
+            cells = [(f, *self._cell(f)) for f in phase.folds]
+            if phase.stores or cells:
+                self._columns(phase, counters, symbols, cells)
+            for folding, cell, _ in cells:
+                symbols[folding.symbol] = self._finished(folding, cell)
+            for symbol, expr in phase.row_values:
+                evaluate = self._evaluator(self.one, counters, symbols, None)
+                (symbols[symbol],) = evaluate(expr)
+            for number, symbol in phase.row_stores:
+                self.one.store(symbols[symbol], self.operands[number], row)
+
+    def _decoded(self, row: ir.Value) -> dict[int, ir.Value]:
+        """The indices of the outer axes."""
+        counters, rest = {}, row
+        outer = self.program.outer or ()
+        for k in reversed(range(len(outer))):
+            counters[k] = self.builder.urem(rest, I64(outer[k])) if k else rest
+            rest = self.builder.udiv(rest, I64(outer[k])) if k else rest
+        return counters
+
+    def _columns(
+        self, phase: Phase, counters: dict[int, ir.Value], symbols: Values, cells: list[Any]
+    ) -> None:
+        lanes, columns = self.simd.lanes, self.program.columns
+        whole = columns - columns % lanes
+        before = dict(self.fixed[lanes])
+        wide = {s: self._splat(v) for s, v in symbols.items()}
+        known = self._evaluator(self.simd, counters, wide, None).values
+        self._hoist(
+            self.simd, self.fixed[lanes], _expressions(phase), self._moves, {**known, **wide}, counters
+        )
+        if whole:
+            with self._loop(I64(0), I64(whole), lanes) as at:
+                here = {**counters, self.column: at}
+                self._store(self.simd, phase, here, wide, None)
+                self._fold(phase, here, wide, cells, None)
+        if whole < columns:
+            here = {**counters, self.column: I64(whole)}
+            self._store(self.simd, phase, here, wide, columns - whole)
+            self._fold(phase, here, wide, cells, columns - whole)
+        self.fixed[lanes] = before
+
+    def _moves(self, e: Expr) -> bool:
+        return e.op == "index" and e.attr == self.column
+
+    def _splat(self, value: ir.Value) -> ir.Value:
+        return self.simd.splat(self.builder.extract_element(value, ir.IntType(32)(0)))
+
+    # -------------------------------------------------------------------------------- evaluation
+
+    def _hoist(
+        self,
+        simd: Simd,
+        into: Values,
+        roots: Sequence[Expr],
+        varies: Callable[[Expr], bool],
+        known: Values | None = None,
+        counters: dict[int, ir.Value] | None = None,
+    ) -> None:
+        """Evaluate now what does not depend on what ``varies``, or on symbols not ``known``."""
+        moving: set[Expr] = set()
+        constant = []
+        for e in order(roots):
+            unknown = e.op == "symbol" and e not in (known or {})
+            if varies(e) or unknown or any(a in moving for a in e.args):
+                moving.add(e)
+            elif e.op not in ("const", "index", "symbol"):
+                constant.append(e)
+        outermost = [e for e in constant if e.dtype.kind == "f"]
+        values = self._evaluator(simd, counters or {}, known or {}, None)
+        for e in outermost:
+            (into[e],) = values(e)
+
+    def _evaluator(
+        self, simd: Simd, counters: dict[int, ir.Value], symbols: Values, active: int | None
+    ) -> Evaluator:
+        values = {**self.fixed[simd.lanes], **symbols}
+        for loop, counter in counters.items():
+            value = simd.splat(counter)
+            if loop == self.column and simd.lanes > 1:
+                value = simd.add(value, simd.iota())
+            values[index(loop)] = value
+
+        def load(evaluator: Evaluator, e: Expr) -> ir.Value:
+            number, (offset,) = e.attr, e.args
+            pointer, dtype = self.operands[number], e.dtype
+            step = stride(offset, self.column)
+            if simd.lanes > 1 and step not in (0, 1):
+                return simd.gather(dtype, pointer, evaluator(offset)[0], active)
+            (first,) = scalars(offset)
+            first = self.builder.extract_element(first, ir.IntType(32)(0))
+            if simd.lanes > 1 and step == 0:
+                scalar = self.one.load(dtype, pointer, first)
+                return simd.splat(self.builder.extract_element(scalar, ir.IntType(32)(0)))
+            return simd.load(dtype, pointer, first, active)
+
+        evaluator = Evaluator(simd, values, load)
+        single = simd.lanes == 1
+        scalars = evaluator if single else self._evaluator(self.one, counters, {}, None)
+        return evaluator
+
+    def _store(
+        self,
+        simd: Simd,
+        phase: Phase,
+        counters: dict[int, ir.Value],
+        symbols: Values,
+        active: int | None,
+    ) -> None:
+        """The elements at the counters, all evaluated before the first is written."""
+        evaluate = self._evaluator(simd, counters, symbols, active)
+        values = evaluate(*(e for _, e in phase.stores))
+        for (number, _), value in zip(phase.stores, values, strict=True):
+            place = counters[self.column]
+            if number not in self.program.scratch:
+                place = self._position(counters)
+            simd.store(value, self.operands[number], place, active)
+        self._last = evaluate
+
+    def _position(self, counters: dict[int, ir.Value]) -> ir.Value:
+        position = I64(0)
+        for loop, n in enumerate(self.program.shape):
+            position = self.builder.add(self.builder.mul(position, I64(n)), counters[loop])
+        return position
+
+    # ------------------------------------------------------------------------------------- folds
+
+    def _cell(self, folding: Folding) -> tuple[ir.Value, ir.Value]:
+        """Where a reduction adds up, and its identity."""
+        dtype = folding.symbol.dtype
+        none = self.simd.constant(dtype, identity_of(folding.fold, dtype))
+        with self.builder.goto_entry_block():
+            cell = self.builder.alloca(none.type)
+        self.builder.store(none, cell)
+        return cell, none
+
+    def _fold(
+        self,
+        phase: Phase,
+        counters: dict[int, ir.Value],
+        symbols: Values,
+        cells: list[Any],
+        active: int | None,
+    ) -> None:
+        if not cells:
+            return
+        values = self._last(*(folding.element for folding, *_ in cells))
+        for (folding, cell, none), value in zip(cells, values, strict=True):
+            if active is not None:
+                value = self.simd.where(self.simd.mask(active), value, none)
+            total = self.builder.load(cell, typ=value.type)
+            self.builder.store(
+                combined(folding.fold, self.simd, total, value, folding.symbol.dtype), cell
+            )
+
+    def _finished(self, folding: Folding, cell: ir.Value) -> ir.Value:
+        fold, dtype = folding.fold, folding.symbol.dtype
+        none = self.simd.constant(dtype, 0)
+        total = self.builder.load(cell, typ=none.type)
+        total = self.simd.fold(total, lambda s, a, b: combined(fold, s, a, b, dtype))
+        if fold.finish is None:
+            return total
+        acc = Expr("symbol", (), dtype, "acc")
+        result = fold.finish(xp, acc, self.program.columns).astype(dtype)
+        return Evaluator(self.one, {acc: total})(result)[0]
+
+
+def _expressions(phase: Phase) -> list[Expr]:
+    return [e for _, e in phase.stores] + [f.element for f in phase.folds]

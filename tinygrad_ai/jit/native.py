@@ -1,0 +1,210 @@
+"""Execution: the kernels of a program, their memory, and as few native calls as possible.
+
+All arrays that live inside a step share one arena, planned beforehand; a table holds the addresses
+of all operands of all launches, and only those of arrays from outside change between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_ai.jit.driver import WORDS, driver
+from tinygrad_ai.jit.fuse import Fused, Rows
+from tinygrad_ai.jit.launches import Call, Launch, addresses, lowered
+from tinygrad_ai.jit.program import Program, Var
+
+ALIGN = 64
+
+
+class Output(NamedTuple):
+    """An output: fresh at every call, or written to an array of which ``old`` was the content."""
+
+    var: Var
+    in_place: bool
+    old: Var | None = None
+
+
+class Execution:
+    """A program lowered for this machine; see :meth:`__call__`.
+
+    Raises nothing at run time but what NumPy's own calls raise.
+    """
+
+    def __init__(self, program: Program, outputs: Sequence[Output], checked: Sequence[Var]) -> None:
+        self.program, self.outputs = program, outputs
+        self.fused = Fused(program)
+        self.memory: dict[Var, Any] = {}
+        kernels = self.fused.kernels
+        self.launches = [lowered(self.fused, k, self.memory) for k in range(len(kernels))]
+        self.direct = self._direct()
+        self.checked = [self.fused.views[v].root for v in checked]
+        self._arena = self._planned()
+        self._bind()
+
+    # ------------------------------------------------------------------------------------ memory
+
+    def _direct(self) -> dict[int, Var]:
+        """Outputs that kernels write where they belong: output number -> root.
+
+        Not those that are inputs or views, that come twice, or whose place is still to be read.
+        """
+        fused, found = self.fused, {}
+        last: dict[Var, int] = {}
+        for k, kernel in enumerate(fused.kernels):
+            for e in kernel.equations:
+                last.update((fused.views[v].root, k) for v in e.reads())
+        for k, (v, in_place, old) in enumerate(self.outputs):
+            view = fused.views[v]
+            root, place = view.root, fused.place[view.root]
+            if root in fused.inputs or root in found.values() or root is not v:
+                continue
+            if in_place and old is not None:
+                kernel = fused.kernels[place]
+                flat = isinstance(kernel, Rows) and kernel.outer is None
+                if last.get(old, -1) > place or (last.get(old) == place and not flat):
+                    continue
+            found[k] = root
+        return found
+
+    def _planned(self) -> np.ndarray[Any, Any]:
+        """The arena: roots that never live at the same time share bytes."""
+        fused = self.fused
+        ends: dict[Var, int] = {}
+        forever = len(fused.kernels)
+        for k, kernel in enumerate(fused.kernels):
+            for e in kernel.equations:
+                ends.update((fused.views[v].root, k) for v in e.reads())
+        for v in [*self.program.outputs, *self.checked]:
+            ends[fused.views[v].root] = forever
+        inner = [v for v in fused.stored if v not in self.direct.values()]
+        live: list[tuple[int, int, int]] = []  # begin, end, last kernel
+        self.offsets: dict[Var, int] = {}
+        top = 0
+        for v in sorted(inner, key=lambda v: fused.place[v]):
+            now = fused.place[v]
+            live = sorted(block for block in live if block[2] >= now)
+            at = 0
+            need = -(-v.nbytes // ALIGN) * ALIGN
+            for begin, end, _ in live:
+                if begin - at >= need:
+                    break
+                at = max(at, end)
+            live.append((at, at + need, ends.get(v, now)))
+            self.offsets[v] = at
+            top = max(top, at + need)
+        arena = np.zeros(top + ALIGN, np.uint8)
+        skip = -addresses([arena])[0] % ALIGN
+        for v, at in self.offsets.items():
+            flat = arena[skip + at : skip + at + v.nbytes]
+            self.memory[v] = flat.view(v.dtype).reshape(v.shape)
+        return arena
+
+    def _bind(self) -> None:
+        """The table of addresses, the launches' words, and the runs of native launches."""
+        self.uses: dict[Var, list[int]] = {}
+        entries: list[int] = []
+        starts: list[int] = []
+        scratch = 0
+        for launch in self.launches:
+            starts.append(len(entries))
+            if isinstance(launch, Launch):
+                for k, v in enumerate(launch.operands):
+                    if k not in launch.scratch:
+                        self.uses.setdefault(v, []).append(len(entries))
+                    entries.append(0)
+                scratch = max(scratch, sum(launch.scratch.values()))
+        self.table = np.array([*entries, 0], np.uint64)
+        self._scratch = np.zeros(scratch + ALIGN, np.uint8)
+        base = addresses([self._scratch])[0]
+        base += -base % ALIGN
+        first = addresses([self.table])[0]
+        words = []
+        self.segments: list[tuple[int, int] | Call] = []
+        for launch, start in zip(self.launches, starts, strict=True):
+            if isinstance(launch, Call):
+                self.segments.append(launch)
+                continue
+            at = base
+            for k, size in launch.scratch.items():
+                self.table[start + k] = at
+                at += size
+            begin = len(words) // WORDS
+            words += [launch.native.address, first + 8 * start, launch.total, launch.grain]
+            if self.segments and not isinstance(self.segments[-1], Call):
+                self.segments[-1] = self.segments[-1][0], begin + 1
+            else:
+                self.segments.append((begin, begin + 1))
+        self.words = np.array([*words, 0], np.uint64)
+        self._first = addresses([self.words])[0]
+        for v, array in self.memory.items():
+            self._point(v, array)
+
+    def _point(self, v: Var, array: Any) -> None:
+        address = array.__array_interface__["data"][0]
+        for k in self.uses.get(v, ()):
+            self.table[k] = address
+
+    # --------------------------------------------------------------------------------------- run
+
+    def __call__(self, arrays: Sequence[Any], targets: Sequence[Any]) -> list[Any] | None:
+        """The outputs for ``arrays`` in the place of the program's inputs.
+
+        ``targets`` are the arrays of the outputs that are written in place, None for the others.
+        """
+        memory = self.memory
+        for source, array in zip(self.program.inputs, arrays, strict=True):
+            v = source.var
+            if memory.get(v) is not array:
+                fitting = np.ascontiguousarray(array, v.dtype).reshape(v.shape)
+                memory[v] = array
+                if fitting is not array:
+                    memory[v] = fitting
+                self._point(v, fitting)
+        for k, v in self.direct.items():
+            target = targets[k]
+            if target is None or not target.flags.c_contiguous:
+                target = np.empty(v.shape, v.dtype)
+            if memory.get(v) is not target:
+                memory[v] = target
+                self._point(v, target)
+        self._run()
+        results: list[Any] = []
+        for k, (v, _, _) in enumerate(self.outputs):
+            view = self.fused.views[v]
+            made = memory[view.root]
+            if k not in self.direct:
+                made = np.array(view.array(made))
+            if targets[k] is not None and made is not targets[k]:
+                np.copyto(targets[k], made)
+            results.append(made)
+        return results
+
+    def _run(self) -> None:
+        run = driver()
+        for segment in self.segments:
+            if isinstance(segment, Call):
+                segment.run()
+            else:
+                begin, end = segment
+                run(self._first + 8 * WORDS * begin, end - begin, 0, 1, 0)
+
+    def report(self) -> str:
+        """One line a launch: what it does, on how many rows, or why NumPy does it."""
+        lines = []
+        for launch in self.launches:
+            if isinstance(launch, Call):
+                lines.append(f"numpy   {launch.name}: {launch.reason}")
+            else:
+                lines.append(f"native  {launch.name} ({launch.total})")
+        return "\n".join(lines)
+
+    def source(self) -> str:
+        """The kernels' LLVM IR."""
+        found: dict[str, Callable[[], None] | None] = {}
+        for launch in self.launches:
+            if isinstance(launch, Launch):
+                found[launch.source] = None
+        return "\n".join(found)

@@ -1,0 +1,184 @@
+"""What a fused kernel computes, as expressions: for each row, loops over its columns in phases.
+
+Within a phase elements are independent. A reduction along the row ends a phase: what reads its
+result comes in a later one, where cheap values are computed again and others read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinygrad_ai.autodiff.lowering import Fold, IndexMap
+from tinygrad_ai.backend.scalar import Expr, cast, const
+from tinygrad_ai.jit.fuse import Fused, Rows
+from tinygrad_ai.jit.lower import Operand, dot, index, load, moved_element
+from tinygrad_ai.jit.program import Equation, Var
+from tinygrad_ai.jit.update import Update
+from tinygrad_ai.jit.views import View
+
+CHEAP = {"add", "subtract", "multiply", "maximum", "minimum", "negative", "absolute", "where"}
+
+
+@dataclass
+class Folding:
+    """A reduction along the row: ``element`` folded, its result known as ``symbol``."""
+
+    fold: Fold
+    element: Expr
+    symbol: Expr
+
+
+@dataclass
+class Phase:
+    """One loop over the columns, and what is computed of its reductions for each row."""
+
+    stores: list[tuple[int, Expr]] = field(default_factory=list)
+    folds: list[Folding] = field(default_factory=list)
+    row_values: list[tuple[Expr, Expr]] = field(default_factory=list)  # symbol, expression
+    row_stores: list[tuple[int, Expr]] = field(default_factory=list)
+
+
+class RowProgram:
+    """The phases of a kernel; ``operands`` are the arrays it reads and writes, in order.
+
+    The first phase has no loop: it holds what rows need beforehand. ``scratch`` are operands that
+    live for one row only. Loops are numbered: the outer axes, then the columns.
+    """
+
+    def __init__(self, fused: Fused, kernel: Rows) -> None:
+        self.fused, self.kernel = fused, kernel
+        self.outer = kernel.outer
+        self.columns = kernel.columns if kernel.outer is not None else kernel.size
+        self.shape = (*(self.outer or ()), self.columns)
+        self.operands: list[Var] = []
+        self.scratch: set[int] = set()
+        self.writes: set[int] = set()
+        self.maker = {v: e for e in kernel.equations for v in e.outputs}
+        self.phase: dict[Var, int] = {}
+        for e in kernel.equations:
+            self.phase.update(dict.fromkeys(e.outputs, self._phase(e)))
+        count = max(self.phase.values(), default=0) + 1
+        self.phases = [Phase() for _ in range(count)]
+        self._built: dict[tuple[Var, int], Expr] = {}
+        for e in kernel.equations:
+            self._place(e)
+
+    # ------------------------------------------------------------------------------------ phases
+
+    def _phase(self, e: Equation) -> int:
+        """The phase after which (rows) or in which (elements) the equation's value is there."""
+        first = 0 if self._level(e.outputs[0]) == "row" and not _folds(e) else 1
+        for v in e.reads():
+            root = self.fused.views[v].root
+            if root in self.maker:
+                row = self._level(root) == "row"
+                element = self._level(e.outputs[0]) == "full" or _folds(e)
+                first = max(first, self.phase[root] + (row and element))
+        return first
+
+    def _level(self, v: Var) -> str:
+        return self.kernel.made[v]
+
+    def _place(self, e: Equation) -> None:
+        """Note where the values of ``e`` are computed, folded and stored."""
+        phase = self.phases[self.phase[e.outputs[0]]]
+        if _folds(e):
+            (out,) = e.outputs
+            element = cast(self._operand(e, 0, self.phase[out]), out.dtype)
+            phase.folds.append(Folding(e.operation.lower, element, self._symbol(out)))
+        elif self._level(e.outputs[0]) == "row":
+            for v, expr in zip(e.outputs, self._results(e, -1), strict=True):
+                phase.row_values.append((self._symbol(v), expr))
+        for v in e.outputs:
+            if v in self.fused.stored:
+                if self._level(v) == "row":
+                    phase.row_stores.append((self._number(v, True), self._symbol(v)))
+                else:
+                    phase.stores.append((self._number(v, True), self._value(v, self.phase[v])))
+
+    # ------------------------------------------------------------------------------ expressions
+
+    def _symbol(self, v: Var) -> Expr:
+        rows = [u for u in self.maker if self._level(u) == "row"]
+        return Expr("symbol", (), v.dtype, f"row{rows.index(v)}")
+
+    def _number(self, v: Var, written: bool = False) -> int:
+        if v not in self.operands:
+            self.operands.append(v)
+        number = self.operands.index(v)
+        if written:
+            self.writes.add(number)
+        return number
+
+    def _value(self, v: Var, phase: int) -> Expr:
+        """The element of ``v``, a value made here, for use in ``phase``."""
+        if self._level(v) == "row":
+            return self._symbol(v)
+        made = self.phase[v]
+        if phase > made and (v in self.fused.stored or not self._is_cheap(v)):
+            if v not in self.fused.stored and v not in self.operands:
+                self.scratch.add(self._number(v, True))
+                self.phases[made].stores.append((self._number(v), self._value(v, made)))
+            at = [index(k) for k in range(len(self.shape))]
+            whole = View.whole(v).reshaped(self.shape)
+            assert whole is not None
+            return self._load(whole, at)
+        key = v, phase
+        if key not in self._built:
+            e = self.maker[v]
+            for out, expr in zip(e.outputs, self._results(e, phase), strict=True):
+                self._built[out, phase] = expr
+        return self._built[key]
+
+    def _is_cheap(self, v: Var) -> bool:
+        e = self.maker[v]
+        return e.name in CHEAP
+
+    def _results(self, e: Equation, phase: int) -> tuple[Expr, ...]:
+        lower = getattr(e.operation, "lower", None)
+        if isinstance(lower, IndexMap):
+            return (self._moved(lower, e),)
+        given = [
+            self._operand(e, k, phase) if isinstance(v, Var) else v for k, v in enumerate(e.inputs)
+        ]
+        if isinstance(e.operation, Update):
+            return e.operation.scalar(*given)
+        found = e.operation(*given, **e.params)
+        return (found if isinstance(found, Expr) else const(found, e.outputs[0].dtype),)
+
+    def _operand(self, e: Equation, k: int, phase: int) -> Expr:
+        """Input ``k`` of an elementwise equation (or a fold) at the current element or row."""
+        v = e.inputs[k]
+        view = self.fused.views[v]
+        if view.root in self.maker:
+            return self._value(view.root, phase)
+        row = self._level(e.outputs[0]) == "row" and not _folds(e)
+        over = v.shape if _folds(e) else e.outputs[0].shape
+        shape = (self.outer or ()) if row else self.shape
+        seen = view.broadcast(over).reshaped(shape)
+        assert seen is not None
+        return self._load(seen, [index(n) for n in range(len(shape))])
+
+    def _moved(self, rule: IndexMap, e: Equation) -> Expr:
+        def operand(v: Var) -> Operand:
+            view = self.fused.views[v]
+            return Operand(v.shape, lambda at: self._load(view, at))
+
+        moved, *others = map(operand, e.reads())
+        (out,) = e.outputs
+        first = len(self.shape) - out.ndim
+        at = tuple(index(first + n) for n in range(out.ndim))
+        return moved_element(rule, at, e.params, out.dtype, moved, others)
+
+    def _load(self, view: View, at: Sequence[Any]) -> Expr:
+        number = self._number(view.root)
+        if number in self.scratch:
+            return load(number, view.root.aval, index(len(self.shape) - 1))
+        offset = dot(at, view.strides)
+        return load(number, view.root.aval, offset + view.offset if view.offset else offset)
+
+
+def _folds(e: Equation) -> bool:
+    return isinstance(getattr(e.operation, "lower", None), Fold)
