@@ -1,4 +1,4 @@
-"""What code generation must know of a record beyond its kind: the three values of ``lower``.
+"""What code generation must know of a record beyond its kind: the values of ``lower``.
 
 The functions in them run on integer and floating-point *scalar expressions*
 (:mod:`tinygrad_ai.backend.scalar`): ordinary operators, and a namespace ``xp`` where they need one.
@@ -71,3 +71,13 @@ class IndexMap:
 
     source: Callable[..., Any]
     inside: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Composite:
+    """The same function written with other operations, which are lowered in its place.
+
+    ``body(*values, **params)`` takes what the record's forward rule takes.
+    """
+
+    body: Callable[..., Any]

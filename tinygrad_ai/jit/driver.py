@@ -8,12 +8,13 @@ that each raises by one after each launch; who waits long yields its core.
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
-from typing import Any
 
-from tinygrad_ai.kernels.cpu.simd import Native
+from llvmlite import ir
 
+from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Native
+
+KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, I64])
 WORDS = 4
 SPINS = 2000  # before a waiting thread yields
 
@@ -93,7 +94,6 @@ done:
 
 
 @cache
-def driver() -> Any:
+def driver() -> Native:
     """The compiled driver: ``run(launches, count, part, parts, counter)`` on addresses."""
-    native = Native(SOURCE, "run", 5)
-    return native
+    return Native(SOURCE, "run", 5)

@@ -49,7 +49,7 @@ class Single:
     """An equation that is a kernel (or a call) of its own: ``kind`` says which."""
 
     equation: Equation
-    kind: str  #: "matmul" or "call"
+    kind: str  #: "matmul", "columns" or "call"
 
     @property
     def equations(self) -> list[Equation]:
@@ -77,17 +77,15 @@ class Fused:
     # -------------------------------------------------------------------------------- grouping
 
     def _add(self, e: Equation) -> None:
-        if e.operation in AFFINE:
-            view = self.views[next(e.reads())].moved(e)
-            if view is not None:
-                self.views[e.outputs[0]] = view
-                return
+        view = self._view(e)
+        if view is not None:
+            self.views[e.outputs[0]] = view
+            return
         for v in e.outputs:
             self.views[v] = View.whole(v)
         space = self._space(e)
         if space is None:
-            kind = "matmul" if e.operation in (matmul_, linear_) and _held(e) else "call"
-            self._start(Single(e, kind), e)
+            self._start(Single(e, self._kind(e)), e)
             return
         floor = max((self.place[self.views[v].root] for v in e.reads()), default=-1)
         for k in range(len(self.kernels) - 1, max(floor, 0) - 1, -1):
@@ -99,6 +97,35 @@ class Fused:
         fits = self._join(kernel, len(self.kernels), e, space)
         assert fits, e.name
         self._start(kernel, e)
+
+    def _view(self, e: Equation) -> View | None:
+        """The output as a view of what is there already, if it is one."""
+        if e.operation in AFFINE:
+            return self.views[next(e.reads())].moved(e)
+        if isinstance(getattr(e.operation, "lower", None), Fold):  # along axes of size 1
+            (x,), (y,) = e.reads(), e.outputs
+            if x.dtype == y.dtype and x.size == y.size:
+                return self.views[x].reshaped(y.shape)
+        return None
+
+    def _kind(self, e: Equation) -> str:
+        if e.operation in (matmul_, linear_) and _held(e):
+            return "matmul"
+        if isinstance(getattr(e.operation, "lower", None), Fold) and _held(e):
+            (x,) = e.reads()
+            axes = e.params["axis"]
+            leading = tuple(range(len(axes)))
+            if axes == leading and x.size and self.matrix(e) is not None:
+                return "columns"
+        return "call"
+
+    def matrix(self, e: Equation) -> View | None:
+        """The operand of a reduction along the first axes as rows and columns (unit stride)."""
+        (x,) = e.reads()
+        n = len(e.params["axis"])
+        rows = math.prod(x.shape[:n])
+        seen = self.views[x].reshaped((rows, x.size // rows))
+        return seen if seen is not None and seen.strides[1] == 1 else None
 
     def _start(self, kernel: Rows | Single, e: Equation) -> None:
         self.place.update(dict.fromkeys(e.outputs, len(self.kernels)))

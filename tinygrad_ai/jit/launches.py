@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.jit.fuse import Fused, Rows, Single
+from tinygrad_ai.jit.lower_columns import CHAINS, emit_columns
 from tinygrad_ai.jit.lower_rows import emit_rows
 from tinygrad_ai.jit.program import Var
 from tinygrad_ai.jit.rows import RowProgram
@@ -52,6 +53,8 @@ def lowered(fused: Fused, number: int, memory: dict[Var, Any]) -> Launch | Call:
     kernel = fused.kernels[number]
     if isinstance(kernel, Rows):
         return _rows(fused, kernel)
+    if kernel.kind == "columns":
+        return _columns(fused, kernel)
     return _call(fused, kernel, memory)
 
 
@@ -77,6 +80,19 @@ def _rows(fused: Fused, kernel: Rows) -> Launch:
     return Launch(
         name, compiled(source), program.operands, program.writes, scratch, total, grain, source
     )
+
+
+def _columns(fused: Fused, single: Single) -> Launch:
+    e = single.equation
+    view, (out,) = fused.matrix(e), e.outputs
+    assert view is not None
+    rows, columns = view.shape
+    source = emit_columns(
+        e.operation.lower, rows, columns, view.strides[0], view.offset, (out.dtype, view.root.dtype)
+    )
+    grain = CHAINS * host_lanes(out.dtype) if rows * columns > MOST_ALONE else 0
+    operands = [out, view.root]
+    return Launch(e.name, compiled(source), operands, {0}, {}, columns, grain, source)
 
 
 def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:

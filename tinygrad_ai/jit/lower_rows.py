@@ -14,12 +14,12 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_ai.backend.scalar import Expr, order, xp
+from tinygrad_ai.jit.driver import KERNEL
 from tinygrad_ai.jit.lower import identity_of, index, stride
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
 from tinygrad_ai.jit.rows import Folding, Phase, RowProgram
 from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Simd, host_lanes
 
-KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, I64])
 Values = dict[Expr, ir.Value]
 
 
@@ -65,38 +65,21 @@ class RowWriter:
         if self.program.outer is None:
             self._flat()
         else:
-            with self._loop(self.begin, self.end, 1) as row:
+            with looped(self.builder, self.begin, self.end, 1) as row:
                 self._row(row)
         self.builder.ret_void()
 
     # ------------------------------------------------------------------------------------- loops
 
-    @contextmanager
-    def _loop(self, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
-        """``for (i = start; i + step <= stop; i += step)``."""
-        build, before = self.builder, self.builder.block
-        head, body, done = (build.append_basic_block(n) for n in ("head", "body", "done"))
-        limit = build.sub(stop, I64(step - 1))
-        build.branch(head)
-        build.position_at_end(head)
-        i = build.phi(I64)
-        i.add_incoming(start, before)
-        build.cbranch(build.icmp_signed("<", i, limit), body, done)
-        build.position_at_end(body)
-        yield i
-        i.add_incoming(build.add(i, I64(step)), build.block)
-        build.branch(head)
-        build.position_at_end(done)
-
     def _flat(self) -> None:
         """Elements ``begin`` to ``end``: vectors, and what is left one by one."""
         lanes, (phase,) = self.simd.lanes, self.program.phases[1:]
-        with self._loop(self.begin, self.end, lanes) as at:
+        with looped(self.builder, self.begin, self.end, lanes) as at:
             self._store(self.simd, phase, {self.column: at}, {}, None)
         whole = self.builder.sub(self.end, self.begin)
         rest = self.builder.and_(whole, I64(lanes - 1))
         self.fixed[1] = {}
-        with self._loop(self.builder.sub(self.end, rest), self.end, 1) as at:
+        with looped(self.builder, self.builder.sub(self.end, rest), self.end, 1) as at:
             self._store(self.one, phase, {self.column: at}, {}, None)
 
     def _row(self, row: ir.Value) -> None:
@@ -135,7 +118,7 @@ class RowWriter:
             self.simd, self.fixed[lanes], _expressions(phase), self._moves, {**known, **wide}, counters
         )
         if whole:
-            with self._loop(I64(0), I64(whole), lanes) as at:
+            with looped(self.builder, I64(0), I64(whole), lanes) as at:
                 here = {**counters, self.column: at}
                 self._store(self.simd, phase, here, wide, None)
                 self._fold(phase, here, wide, cells, None)
@@ -268,6 +251,26 @@ class RowWriter:
         acc = Expr("symbol", (), dtype, "acc")
         result = fold.finish(xp, acc, self.program.columns).astype(dtype)
         return Evaluator(self.one, {acc: total})(result)[0]
+
+
+@contextmanager
+def looped(
+    build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int
+) -> Iterator[ir.Value]:
+    """``for (i = start; i + step <= stop; i += step)``."""
+    before = build.block
+    head, body, done = (build.append_basic_block(n) for n in ("head", "body", "done"))
+    limit = build.sub(stop, I64(step - 1))
+    build.branch(head)
+    build.position_at_end(head)
+    i = build.phi(I64)
+    i.add_incoming(start, before)
+    build.cbranch(build.icmp_signed("<", i, limit), body, done)
+    build.position_at_end(body)
+    yield i
+    i.add_incoming(build.add(i, I64(step)), build.block)
+    build.branch(head)
+    build.position_at_end(done)
 
 
 def _expressions(phase: Phase) -> list[Expr]:

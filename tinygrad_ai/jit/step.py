@@ -12,6 +12,7 @@ from tinygrad_ai.autodiff import Value, mode
 from tinygrad_ai.autodiff.backward import drop
 from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.capture import Capture
+from tinygrad_ai.jit.expand import expanded
 from tinygrad_ai.jit.guards import World, fetch
 from tinygrad_ai.jit.program import (
     Program,
@@ -213,7 +214,7 @@ class Plan:
     def compile(self) -> None:
         """The executions: one without the guards against 0·∞, and if there are any, one with."""
         guarded = without_dead(without_repeats(self.program))
-        self.optimized = without_dead(without_repeats(without(drop, guarded)))
+        self.optimized = without_dead(without_repeats(expanded(without(drop, guarded))))
         self.optimized.verify()
         old = {i.key: i.var for i in self.capture.inputs if i.kind == "state"}
         keys = iter(self.capture.effects.writes)

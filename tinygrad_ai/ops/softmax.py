@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import opaque
-from tinygrad_ai.ops.elementwise import exp, where
-from tinygrad_ai.ops.movement import expand_dims
+from tinygrad_ai.autodiff.lowering import Composite
+from tinygrad_ai.ops.elementwise import exp, log, where
+from tinygrad_ai.ops.logic import isfinite
+from tinygrad_ai.ops.movement import expand_dims, reshape_
 from tinygrad_ai.ops.products import in_float32
-from tinygrad_ai.ops.reduce import all_, sum_
+from tinygrad_ai.ops.reduce import all_, amax_, sum_
 
 
 def _shifted(xp: Any, x: Any, axis: int) -> Any:
@@ -41,6 +43,43 @@ def _log_softmax(xp: Any, x: Any, axis: int) -> Any:
     return shifted
 
 
+def _parts(x: Any, axis: int) -> tuple[Any, Any, Any]:
+    """For code generation: ``x`` less its largest element, exp of that, and the sum, never 0."""
+    top = amax_(x, axis=(axis,), keepdims=True)
+    shifted = x - where(isfinite(top), top, 0)
+    e = exp(shifted)
+    total = sum_(e, axis=(axis,), keepdims=True)
+    return shifted, e, where(total == 0, 1, total)
+
+
+def _softmax_parts(x: Any, axis: int) -> Any:
+    _, e, total = _parts(x, axis)
+    return e / total
+
+
+def _log_softmax_parts(x: Any, axis: int) -> Any:
+    shifted, _, total = _parts(x, axis)
+    return shifted - log(total)
+
+
+def _hits(x: Any, labels: Any) -> Any:
+    """Where along the last axis of ``x`` its label stands."""
+    return expand_dims(labels, -1) == np.arange(x.shape[-1])
+
+
+def _cross_entropy_parts(x: Any, labels: Any, ignore: int) -> Any:
+    last = x.ndim - 1
+    shifted, _, total = _parts(x, last)
+    picked = sum_(where(_hits(x, labels), shifted, 0), axis=(last,), keepdims=False)
+    loss = reshape_(log(total), shape=x.shape[:-1]) - picked
+    return where(labels == ignore, 0, loss)
+
+
+def _excess_parts(x: Any, labels: Any, ignore: int) -> Any:
+    y = _softmax_parts(x, x.ndim - 1)
+    return where(_hits(x, labels), y - 1, y)
+
+
 def _softmax_product(g: Any, y: Any, axis: int) -> Any:
     """The Jacobian of softmax, diag(y) - y·yᵀ, times ``g``; it is symmetric."""
     return y * (g - sum_(g * y, axis=(axis,), keepdims=True))
@@ -56,6 +95,7 @@ softmax_ = opaque(
     vjp=lambda g, y, axis: _softmax_product(g, y, axis),
     quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
     batch=lambda size, axis: {"axis": axis + 1},
+    lower=Composite(_softmax_parts),
     sample=_sample,
     why="the shares add up to 1, so each gains what its gradient exceeds the weighted mean",
 )
@@ -65,6 +105,7 @@ log_softmax_ = opaque(
     vjp=lambda g, y, axis: g - exp(y) * sum_(g, axis=(axis,), keepdims=True),
     quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
     batch=lambda size, axis: {"axis": axis + 1},
+    lower=Composite(_log_softmax_parts),
     sample=_sample,
     why="x - logsumexp(x): raising one element lowers all by its softmax",
 )
@@ -110,6 +151,7 @@ cross_entropy_ = opaque(
     ),
     quiet=lambda g, labels, ignore: expand_dims((g == 0) | (labels == ignore), -1),
     batch=lambda size, ignore: {"ignore": ignore},
+    lower=Composite(_cross_entropy_parts),
     sample=_sample_labels,
     why="logsumexp(x) minus the logit of the label: each logit counts with its softmax, and the "
     "label's own with 1 less",
@@ -120,6 +162,7 @@ excess = opaque(
     vjp=(lambda g, x: _softmax_product(g, softmax_(x, axis=x.ndim - 1), x.ndim - 1), None),
     quiet=lambda g, in_shape: all_(g == 0, axis=(len(in_shape) - 1,), keepdims=True),
     batch=lambda size, ignore: {"ignore": ignore},
+    lower=Composite(_excess_parts),
     sample=_sample_labels,
     why="the one-hot labels are constant, so this is softmax's own rule",
 )

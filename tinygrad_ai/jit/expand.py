@@ -1,0 +1,78 @@
+"""Composite operations replaced by the simpler ones they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_ai.autodiff import mode
+from tinygrad_ai.autodiff.lowering import Composite, Fold
+from tinygrad_ai.jit.capture import Capture
+from tinygrad_ai.jit.program import Equation, Program, Var
+from tinygrad_ai.ops.reduce import mean_, sum_
+from tinygrad_ai.tensor import Tensor
+
+
+def expanded(program: Program) -> Program:
+    """``program`` with every composite (of dtypes that kernels hold) written out.
+
+    A sum or mean over axes with others between them becomes two: along the last axes, and along
+    the first.
+    """
+    inputs = list(program.inputs)
+    equations: list[Equation] = []
+    replaced: dict[Var, Any] = {}
+    for e in program.equations:
+        body = _body(e)
+        if body is None:
+            equations.append(e)
+            continue
+        given = [replaced.get(v, v) if isinstance(v, Var) else v for v in e.inputs]
+        capture = Capture({})
+        out = _captured(capture, body, given, e.params)
+        inputs += capture.inputs
+        equations += expanded(Program([], capture.equations, [out])).equations
+        replaced[e.outputs[0]] = out
+    whole = program.rewritten(replaced, equations)
+    return Program(inputs, whole.equations, whole.outputs)
+
+
+def _body(e: Equation) -> Callable[..., Any] | None:
+    lower = getattr(e.operation, "lower", None)
+    held = all(v.dtype in (np.float32, np.float64) for v in e.outputs)
+    if isinstance(lower, Composite) and held:
+        return lower.body
+    if isinstance(lower, Fold) and e.operation in (sum_, mean_) and held:
+        (x,) = e.reads()
+        axes = [k for k in e.params["axis"] if x.shape[k] != 1]
+        kept = [k for k in range(x.ndim) if k not in axes and x.shape[k] != 1]
+        if axes and kept and min(axes) < max(kept) and any(a > min(kept) for a in axes):
+            return _twice if e.operation is sum_ else _mean_twice
+    return None
+
+
+def _twice(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """A sum along the last of the axes, then along the others."""
+    last = [k for k in axis if all(n in axis or x.shape[n] == 1 for n in range(k, x.ndim))]
+    part = sum_(x, axis=tuple(last), keepdims=True)
+    rest = tuple(k for k in axis if k not in last)
+    whole = sum_(part, axis=rest, keepdims=True)
+    return whole if keepdims else whole.reshape([n for k, n in enumerate(x.shape) if k not in axis])
+
+
+def _mean_twice(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    return _twice(x, axis, keepdims) / int(np.prod([x.shape[k] for k in axis]))
+
+
+def _captured(
+    capture: Capture, body: Callable[..., Any], given: list[Any], params: dict[str, Any]
+) -> Var:
+    outer = mode.interpreter, mode.capture
+    mode.interpreter = mode.capture = capture
+    try:
+        boxed = [Tensor.box(v) if isinstance(v, Var) else v for v in given]
+        return body(*boxed, **params).array
+    finally:
+        mode.interpreter, mode.capture = outer
