@@ -9,8 +9,9 @@ is computed.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -21,6 +22,9 @@ from tinygrad_ai.kernels import C_FUNCTIONS, C_NAMES
 
 POINTER = ir.PointerType()
 I64 = ir.IntType(64)
+#: What a step launches: the addresses of operands, the first and the last of the units of work
+#: to be done, and the number of the thread.
+KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, I64])
 BIT, BYTE = ir.IntType(1), ir.IntType(8)
 ELEMENTS = {
     "float32": ir.FloatType(),
@@ -39,11 +43,16 @@ def element_type(dtype: Any) -> ir.Type:
     return ELEMENTS[name]
 
 
+@cache
+def host_bytes() -> int:
+    """Bytes of the host's widest vector register."""
+    features = llvm.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
 def host_lanes(dtype: Any = np.float32) -> int:
     """Elements of ``dtype`` in the host's widest vector register."""
-    features = llvm.get_host_cpu_features()
-    width = 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
-    return width // np.dtype(dtype).itemsize
+    return host_bytes() // np.dtype(dtype).itemsize
 
 
 class Simd:
@@ -282,6 +291,26 @@ def _size(element: ir.Type) -> int:
 
 def _mangled(kind: ir.Type) -> str:
     return "".join(c for c in str(kind) if c.isalnum())
+
+
+@contextmanager
+def looped(
+    build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int
+) -> Iterator[ir.Value]:
+    """``for (i = start; i + step <= stop; i += step)``."""
+    before = build.block
+    head, body, done = (build.append_basic_block(n) for n in ("head", "body", "done"))
+    limit = build.sub(stop, I64(step - 1))
+    build.branch(head)
+    build.position_at_end(head)
+    i = build.phi(I64)
+    i.add_incoming(start, before)
+    build.cbranch(build.icmp_signed("<", i, limit), body, done)
+    build.position_at_end(body)
+    yield i
+    i.add_incoming(build.add(i, I64(step)), build.block)
+    build.branch(head)
+    build.position_at_end(done)
 
 
 class Native:

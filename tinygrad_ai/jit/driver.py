@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from llvmlite import ir
+from tinygrad_ai.kernels.cpu.simd import Native
 
-from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Native
-
-KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, I64])
 WORDS = 4
 SPINS = 2000  # before a waiting thread yields
 

@@ -11,6 +11,7 @@ from tinygrad_ai.autodiff import mode
 from tinygrad_ai.autodiff.lowering import Composite, Fold
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.program import Equation, Program, Var
+from tinygrad_ai.ops.products import linear_, matmul_, matrix_transpose
 from tinygrad_ai.ops.reduce import mean_, sum_
 from tinygrad_ai.tensor import Tensor
 
@@ -44,6 +45,8 @@ def _body(e: Equation) -> Callable[..., Any] | None:
     held = all(v.dtype in (np.float32, np.float64) for v in e.outputs)
     if isinstance(lower, Composite) and held:
         return lower.body
+    if e.operation in (matmul_, linear_) and held and 1 in (e.inputs[0].shape[-1], e.outputs[0].shape[-1]):
+        return _thin if e.operation is matmul_ else _thin_linear
     if isinstance(lower, Fold) and e.operation in (sum_, mean_) and held:
         (x,) = e.reads()
         axes = [k for k in e.params["axis"] if x.shape[k] != 1]
@@ -51,6 +54,18 @@ def _body(e: Equation) -> Callable[..., Any] | None:
         if axes and kept and min(axes) < max(kept) and any(a > min(kept) for a in axes):
             return _twice if e.operation is sum_ else _mean_twice
     return None
+
+
+def _thin(a: Any, b: Any) -> Any:
+    """A product with a vector, or of two: no tile would be full."""
+    if a.shape[-1] == 1:
+        return a * b
+    column = matrix_transpose(b)
+    return sum_(a * column, axis=(max(a.ndim, b.ndim) - 1,), keepdims=True)
+
+
+def _thin_linear(x: Any, weight: Any) -> Any:
+    return _thin(x, matrix_transpose(weight))
 
 
 def _twice(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:

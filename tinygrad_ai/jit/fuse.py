@@ -109,8 +109,10 @@ class Fused:
         return None
 
     def _kind(self, e: Equation) -> str:
-        if e.operation in (matmul_, linear_) and _held(e):
-            return "matmul"
+        if e.operation in (matmul_, linear_) and e.outputs[0].size:
+            kinds = {v.dtype for v in (*e.reads(), *e.outputs)}
+            if kinds in ({np.dtype(np.float32)}, {np.dtype(np.float64)}) and next(e.reads()).size:
+                return "matmul"
         if isinstance(getattr(e.operation, "lower", None), Fold) and _held(e):
             (x,) = e.reads()
             axes = e.params["axis"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,22 @@ import numpy as np
 from tinygrad_ai.jit.fuse import Fused, Rows, Single
 from tinygrad_ai.jit.lower_columns import CHAINS, emit_columns
 from tinygrad_ai.jit.lower_rows import emit_rows
-from tinygrad_ai.jit.program import Var
+from tinygrad_ai.jit.program import Equation, Var
 from tinygrad_ai.jit.rows import RowProgram
+from tinygrad_ai.jit.views import View, contiguous
+from tinygrad_ai.kernels.cpu.gemm import (
+    LARGE,
+    Packing,
+    Product,
+    emit_pack,
+    emit_product,
+    packing_units,
+    panel_columns,
+    panel_size,
+    units,
+)
 from tinygrad_ai.kernels.cpu.simd import Native, host_lanes
+from tinygrad_ai.ops.products import linear_
 
 MOST_ALONE = 1 << 15  # elements that one thread does sooner than several
 _compiled: dict[str, Native] = {}
@@ -35,6 +49,15 @@ class Launch:
     total: int
     grain: int
     source: str
+    offsets: dict[int, int] = field(default_factory=dict)  #: where operands begin, in elements
+
+    def reads(self) -> Iterator[Var]:
+        """The roots that are read."""
+        return (v for k, v in enumerate(self.operands) if k not in self.writes)
+
+    def makes(self) -> Iterator[Var]:
+        """The roots that are written."""
+        return (v for k, v in enumerate(self.operands) if k in self.writes)
 
 
 @dataclass(eq=False)
@@ -43,19 +66,85 @@ class Call:
 
     name: str
     run: Callable[[], None]
-    reads: list[Var]
-    writes: list[Var]
+    inputs: list[Var]
+    outputs: list[Var]
     reason: str
 
+    def reads(self) -> Iterator[Var]:
+        """The roots that are read."""
+        return iter(self.inputs)
 
-def lowered(fused: Fused, number: int, memory: dict[Var, Any]) -> Launch | Call:
-    """The launch of the fused group ``number``."""
-    kernel = fused.kernels[number]
-    if isinstance(kernel, Rows):
-        return _rows(fused, kernel)
-    if kernel.kind == "columns":
-        return _columns(fused, kernel)
-    return _call(fused, kernel, memory)
+    def makes(self) -> Iterator[Var]:
+        """The roots that are written."""
+        return iter(self.outputs)
+
+
+class Lowering:
+    """The launches of a fused program, in order."""
+
+    def __init__(self, fused: Fused, memory: dict[Var, Any]) -> None:
+        self.fused, self.memory = fused, memory
+        self.launches: list[Launch | Call] = []
+        self.packed: dict[Any, Var] = {}
+        for kernel in fused.kernels:
+            self.add(kernel)
+
+    def add(self, kernel: Rows | Single) -> None:
+        """Lower one group."""
+        if isinstance(kernel, Rows):
+            self.launches.append(_rows(self.fused, kernel))
+        elif kernel.kind == "columns":
+            self.launches.append(_columns(self.fused, kernel))
+        elif kernel.kind == "matmul":
+            self._product(kernel.equation)
+        else:
+            self.launches.append(_call(self.fused, kernel, self.memory))
+
+    def _product(self, e: Equation) -> None:
+        """A matrix product, after B has been copied to panels where it has to be."""
+        (out,), batch = e.outputs, e.outputs[0].shape[:-2]
+        a, b = (self.fused.views[v] for v in e.reads())
+        (m, k), n = a.shape[-2:], out.shape[-1]
+        if e.operation is linear_:
+            b = b._replace(shape=(*b.shape[:-2], k, n), strides=(*b.strides[:-2], *b.strides[:-3:-1]))
+        a, b = a.broadcast((*batch, m, k)), b.broadcast((*batch, k, n))
+        dtype = out.dtype.name
+        rows = b.strides[-2] if b.strides[-1] == 1 and m * n * k < LARGE else None
+        p = Product(
+            m, n, k, a.strides[-2:], rows, batch, a.strides[:-2], b.strides[:-2], dtype
+        )
+        source = b.root
+        offset = b.offset
+        if rows is None:
+            source, step = self._panels(b, p)
+            offset, p = 0, replace(p, b_batch=step)
+        text = emit_product(p)
+        offsets = {1: a.offset, 2: offset}
+        grain = 1 if m * n * k > MOST_ALONE * 16 else 0
+        self.launches.append(
+            Launch(e.name, compiled(text), [out, a.root, source], {0}, {}, units(p), grain, text, offsets)
+        )
+
+    def _panels(self, b: View, p: Product) -> tuple[Var, tuple[int, ...]]:
+        """B in panels, and the steps from one matrix of the batch to the next."""
+        repeated = [n if s else 1 for n, s in zip(p.batch, p.b_batch, strict=True)]
+        steps = [s if n > 1 else 0 for n, s in zip(repeated, contiguous(repeated), strict=True)]
+        size, width = panel_size(p), panel_columns(p)
+        key = b, width
+        if key not in self.packed:
+            packing = Packing(
+                p.k, p.n, b.strides[-2:], width, tuple(repeated), p.b_batch, p.dtype
+            )
+            panels = self.packed[key] = Var((math.prod(repeated), size), np.dtype(p.dtype))
+            text = emit_pack(packing)
+            total = packing_units(packing)
+            grain = 1 if total * p.k > MOST_ALONE // 8 else 0
+            self.launches.append(
+                Launch(
+                    "pack", compiled(text), [panels, b.root], {0}, {}, total, grain, text, {1: b.offset}
+                )
+            )
+        return self.packed[key], tuple(s * size for s in steps)
 
 
 def compiled(source: str) -> Native:
@@ -105,16 +194,8 @@ def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:
         for out, value in zip(e.outputs, found, strict=True):
             np.copyto(memory[out], value)
 
-    def product() -> None:
-        a, b = (v.array(memory[v.root]) for v in views)
-        b = b if e.name == "matmul" else b.swapaxes(-1, -2)
-        np.matmul(a, b, out=memory[e.outputs[0]])
-
     reads = [fused.views[v].root for v in e.reads()]
-    fast = e.name in ("matmul", "linear") and e.outputs[0].dtype.kind == "f"
-    fast = fast and all(v.root.dtype == e.outputs[0].dtype for v in views if hasattr(v, "root"))
-    reason = "its record does not say how to lower it" if single.kind == "call" else "BLAS"
-    return Call(e.name, product if fast else run, reads, list(e.outputs), reason)
+    return Call(e.name, run, reads, list(e.outputs), "its record does not say how to lower it")
 
 
 def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:

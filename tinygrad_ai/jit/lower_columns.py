@@ -12,11 +12,9 @@ from llvmlite import ir
 
 from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.backend.scalar import Expr, xp
-from tinygrad_ai.jit.driver import KERNEL
 from tinygrad_ai.jit.lower import identity_of
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
-from tinygrad_ai.jit.lower_rows import looped
-from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Simd, host_lanes
+from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, host_lanes, looped
 
 CHAINS = 4
 

@@ -6,19 +6,17 @@ where there are no rows, the elements) to work on, and the number of the thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from tinygrad_ai.backend.scalar import Expr, order, xp
-from tinygrad_ai.jit.driver import KERNEL
 from tinygrad_ai.jit.lower import identity_of, index, stride
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
 from tinygrad_ai.jit.rows import Folding, Phase, RowProgram
-from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Simd, host_lanes
+from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, host_lanes, looped
 
 Values = dict[Expr, ir.Value]
 
@@ -251,26 +249,6 @@ class RowWriter:
         acc = Expr("symbol", (), dtype, "acc")
         result = fold.finish(xp, acc, self.program.columns).astype(dtype)
         return Evaluator(self.one, {acc: total})(result)[0]
-
-
-@contextmanager
-def looped(
-    build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int
-) -> Iterator[ir.Value]:
-    """``for (i = start; i + step <= stop; i += step)``."""
-    before = build.block
-    head, body, done = (build.append_basic_block(n) for n in ("head", "body", "done"))
-    limit = build.sub(stop, I64(step - 1))
-    build.branch(head)
-    build.position_at_end(head)
-    i = build.phi(I64)
-    i.add_incoming(start, before)
-    build.cbranch(build.icmp_signed("<", i, limit), body, done)
-    build.position_at_end(body)
-    yield i
-    i.add_incoming(build.add(i, I64(step)), build.block)
-    build.branch(head)
-    build.position_at_end(done)
 
 
 def _expressions(phase: Phase) -> list[Expr]:

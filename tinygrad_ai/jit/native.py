@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygrad_ai.jit.driver import WORDS, driver
 from tinygrad_ai.jit.fuse import Fused, Rows
-from tinygrad_ai.jit.launches import Call, Launch, addresses, lowered
+from tinygrad_ai.jit.launches import Call, Launch, Lowering, addresses
 from tinygrad_ai.jit.program import Program, Var
 
 ALIGN = 64
@@ -37,8 +37,8 @@ class Execution:
         self.program, self.outputs = program, outputs
         self.fused = Fused(program)
         self.memory: dict[Var, Any] = {}
-        kernels = self.fused.kernels
-        self.launches = [lowered(self.fused, k, self.memory) for k in range(len(kernels))]
+        self.launches = Lowering(self.fused, self.memory).launches
+        self.made = {v: k for k, launch in enumerate(self.launches) for v in launch.makes()}
         self.direct = self._direct()
         self.checked = [self.fused.views[v].root for v in checked]
         self._arena = self._planned()
@@ -52,17 +52,15 @@ class Execution:
         Not those that are inputs or views, that come twice, or whose place is still to be read.
         """
         fused, found = self.fused, {}
-        last: dict[Var, int] = {}
-        for k, kernel in enumerate(fused.kernels):
-            for e in kernel.equations:
-                last.update((fused.views[v].root, k) for v in e.reads())
+        last = {v: k for k, launch in enumerate(self.launches) for v in launch.reads()}
         for k, (v, in_place, old) in enumerate(self.outputs):
             view = fused.views[v]
-            root, place = view.root, fused.place[view.root]
+            root = view.root
             if root in fused.inputs or root in found.values() or root is not v:
                 continue
             if in_place and old is not None:
-                kernel = fused.kernels[place]
+                place = self.made[root]
+                kernel = fused.kernels[fused.place[root]]
                 flat = isinstance(kernel, Rows) and kernel.outer is None
                 if last.get(old, -1) > place or (last.get(old) == place and not flat):
                     continue
@@ -71,20 +69,25 @@ class Execution:
 
     def _planned(self) -> np.ndarray[Any, Any]:
         """The arena: roots that never live at the same time share bytes."""
-        fused = self.fused
         ends: dict[Var, int] = {}
-        forever = len(fused.kernels)
-        for k, kernel in enumerate(fused.kernels):
-            for e in kernel.equations:
-                ends.update((fused.views[v].root, k) for v in e.reads())
-        for v in [*self.program.outputs, *self.checked]:
-            ends[fused.views[v].root] = forever
-        inner = [v for v in fused.stored if v not in self.direct.values()]
+        for k, launch in enumerate(self.launches):
+            ends.update(dict.fromkeys(launch.reads(), k))
+        forever = len(self.launches)
+        ends |= {self.fused.views[v].root: forever for v in self.program.outputs}
+        ends |= dict.fromkeys(self.checked, forever)
+        direct = set(self.direct.values())
+        scratch = {
+            launch.operands[k]
+            for launch in self.launches
+            if isinstance(launch, Launch)
+            for k in launch.scratch
+        }
+        inner = [v for v in self.made if v not in direct and v not in scratch]
         live: list[tuple[int, int, int]] = []  # begin, end, last kernel
         self.offsets: dict[Var, int] = {}
         top = 0
-        for v in sorted(inner, key=lambda v: fused.place[v]):
-            now = fused.place[v]
+        for v in sorted(inner, key=self.made.__getitem__):
+            now = self.made[v]
             live = sorted(block for block in live if block[2] >= now)
             at = 0
             need = -(-v.nbytes // ALIGN) * ALIGN
@@ -104,7 +107,7 @@ class Execution:
 
     def _bind(self) -> None:
         """The table of addresses, the launches' words, and the runs of native launches."""
-        self.uses: dict[Var, list[int]] = {}
+        self.uses: dict[Var, list[tuple[int, int]]] = {}
         entries: list[int] = []
         starts: list[int] = []
         scratch = 0
@@ -113,7 +116,8 @@ class Execution:
             if isinstance(launch, Launch):
                 for k, v in enumerate(launch.operands):
                     if k not in launch.scratch:
-                        self.uses.setdefault(v, []).append(len(entries))
+                        skip = launch.offsets.get(k, 0) * v.dtype.itemsize
+                        self.uses.setdefault(v, []).append((len(entries), skip))
                     entries.append(0)
                 scratch = max(scratch, sum(launch.scratch.values()))
         self.table = np.array([*entries, 0], np.uint64)
@@ -144,8 +148,8 @@ class Execution:
 
     def _point(self, v: Var, array: Any) -> None:
         address = array.__array_interface__["data"][0]
-        for k in self.uses.get(v, ()):
-            self.table[k] = address
+        for k, skip in self.uses.get(v, ()):
+            self.table[k] = address + skip
 
     # --------------------------------------------------------------------------------------- run
 
