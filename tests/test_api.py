@@ -42,7 +42,8 @@ Module Parameter Sequential ModuleList Linear Dropout Flatten
 ReLU LeakyReLU ELU SELU GELU SiLU Sigmoid Tanh Softmax LogSoftmax Softplus
 MSELoss L1Loss HuberLoss CrossEntropyLoss NLLLoss BCELoss BCEWithLogitsLoss KLDivLoss init
 functional Conv1d Conv2d ConvTranspose2d MaxPool1d MaxPool2d AvgPool1d AvgPool2d BatchNorm1d
-BatchNorm2d LayerNorm RMSNorm Embedding
+BatchNorm2d LayerNorm RMSNorm Embedding MultiheadAttention BilinearAttention TransformerEncoderLayer
+PositionalEncoding RNNCell LSTMCell GRUCell RNN LSTM GRU
 """
 MODULE = """
 parameters named_parameters state_dict load_state_dict train eval to zero_grad summary
@@ -77,7 +78,10 @@ PLACES = [
     (ta.optim.lr_scheduler, SCHEDULERS),
     (ta.train, TRAIN),
     (ta.metrics, METRICS),
+    (ta.generation, "greedy sample generate"),
     (ta.data, DATA),
+    (ta.data.text, "Tokenizer pad_sequences clean"),
+    (ta.data.image, "load resize crop rotate flip normalize"),
     (ta, "Trainer save load"),
 ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tinygrad_ai import functional as F
 from tinygrad_ai import random
 from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError, ValueRangeError
+from tinygrad_ai.nn import CrossEntropyLoss
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms import grad, vmap
 
@@ -362,6 +363,10 @@ def test_errors():
         F.gelu(x, "erf")
     with pytest.raises(ValueRangeError, match=r"1\.5"):
         F.dropout(x, 1.5)
+    with pytest.raises(ValueRangeError, match=r"1\.5 is not a probability"):
+        F.binary_cross_entropy(np.array([0.5]), np.array([1.5]))
+    with pytest.raises(ShapeError, match=r"weight \(3,\) for losses \(2, 3\)"):
+        F.mse_loss(x, x, weight=np.ones(3))
     with pytest.raises(ValueRangeError, match="delta"):
         F.huber_loss(x, x, delta=0)
     with pytest.raises(ValueRangeError, match="label_smoothing"):
@@ -583,6 +588,21 @@ def test_a_list_as_target_takes_on_the_dtype_of_the_prediction():
     loss = F.mse_loss(x, [1.5, 3.0])
     assert loss.dtype == np.float32 and F.l1_loss(x, 0.5).dtype == np.float32
     np.testing.assert_allclose(loss.item(), (0.25 + 4) / 2)
+
+
+def test_lists_are_taken_and_weights_take_on_the_dtype_of_the_prediction():
+    x = Tensor(np.array([[1.0, 2.0], [0.5, 3.0]], np.float32), requires_grad=True)
+    w, y = np.array([1.0, 3.0]), [0, 1]
+    both = [CrossEntropyLoss(weight=w)(x, y), F.cross_entropy(x, y, weight=[1.0, 3.0])]
+    for loss in (*both, F.nll_loss(x, y, weight=w), F.mse_loss(x, x * 2, weight=[w, w])):
+        assert loss.dtype == np.float32
+    assert both[0].item() == both[1].item()
+    p, t = F.sigmoid(x), np.array([[0.0, 1.0], [1.0, 1.0]])
+    assert F.binary_cross_entropy(p, t, weight=w).dtype == np.float32
+    assert F.binary_cross_entropy_with_logits(x, t, w, pos_weight=w).dtype == np.float32
+    assert F.cross_entropy(x, np.array([[0.25, 0.75]] * 2)).dtype == np.float32
+    assert F.embedding([1, 0], x).tolist() == [[0.5, 3.0], [1.0, 2.0]]
+    assert F.one_hot([1, 0]).tolist() == [[0, 1], [1, 0]]
 
 
 def test_batch_norm_checks_both_running_statistics():

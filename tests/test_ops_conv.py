@@ -266,10 +266,21 @@ def test_averages():
     close(avg_pool1d(x, 3, padding=1, count_include_pad=False), [[[0.5, 3.0]]])
 
 
+def test_the_last_window_of_ceil_mode():
+    """Of 1, 5, 2, 8, 3 by pairs it is (3,), whose mean is 3; beyond padding there is none."""
+    x = np.array([[[1.0, 5.0, 2.0, 8.0, 3.0]]])
+    close(max_pool1d(x, 2, ceil_mode=True), [[[5.0, 8.0, 3.0]]])
+    close(avg_pool1d(x, 2, ceil_mode=True), [[[3.0, 5.0, 3.0]]])
+    close(avg_pool1d(x, 2, padding=1, ceil_mode=True), [[[0.5, 3.5, 5.5]]])
+    check(lambda x: avg_pool1d(x, 3, 3, ceil_mode=True), x)
+    image = np.broadcast_to(x[0], (1, 1, 5, 5))
+    close(avg_pool2d(image, 5, divisor_override=10), [[[[9.5]]]])
+
+
 def test_pooling_errors():
     x = Tensor(np.ones((1, 1, 4)))
-    with pytest.raises(NotImplementedError, match="ceil_mode"):
-        max_pool1d(x, 2, ceil_mode=True)
+    with pytest.raises(ValueRangeError, match="divisor_override"):
+        avg_pool2d(x, 2, divisor_override=0)
     with pytest.raises(ShapeError, match="more than half"):
         max_pool1d(x, 2, padding=2)
     with pytest.raises(ShapeError, match=r"spans \(5,\), more than the padded size \(4,\) of x"):

@@ -1,5 +1,6 @@
-"""Optimisers against numbers worked out by hand, and against torch over ten steps."""
+"""Optimisers against numbers worked out by hand, and against torch over twenty steps."""
 
+import copy
 import math
 import warnings
 
@@ -166,6 +167,57 @@ def test_groups_and_learning_rates():
         optimizer.lr = -1.0
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
+def test_what_is_frozen_stays_with_its_moments(kind):
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    more = {"momentum": 0.9} if kind in (optim.SGD, optim.RMSprop) else {}
+    optimizer = kind(model.named_parameters(), lr=0.1, weight_decay=0.1, **more)
+    x = Tensor(np.ones((4, 2), np.float32))
+
+    def step():
+        before = [p.numpy().copy() for p in model.parameters()]
+        model(x).sum().backward()
+        optimizer.step()
+        return [(p.numpy() != b).any() for p, b in zip(model.parameters(), before, strict=True)]
+
+    assert all(step())
+    model[0].requires_grad_(False)  # its gradients are still there
+    kept = copy.deepcopy(optimizer.state_dict()["state"])
+    assert step() == [False, False, True, True]
+    optimizer.zero_grad()
+    assert step() == [False, False, True, True]
+    state = optimizer.state_dict()["state"]
+    for k in (0, 1):
+        assert state[k].keys() == kept[k].keys() and state[k]["step"] == 1
+        for name, slot in kept[k].items():
+            np.testing.assert_array_equal(state[k][name], slot)
+    model.requires_grad_(True)
+    optimizer.zero_grad()
+    assert all(step()) and optimizer.state_dict()["state"][0]["step"] == 2
+
+
+def test_fine_tuning_by_part():
+    model = nn.Sequential({"body": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
+    named = dict(model.named_parameters())
+    groups = [
+        {"params": [p for n, p in named.items() if n.startswith("head")]},
+        {"params": [named["body.weight"]], "lr": 0.01},
+        {"params": [named["body.bias"]], "lr": 0.0},
+    ]
+    optimizer = optim.SGD(groups, lr=1.0)
+    before = {n: p.numpy().copy() for n, p in named.items()}
+    model(Tensor(np.ones((3, 2), np.float32))).sum().backward()
+    optimizer.step()
+    for name, rate in (
+        ("head.weight", 1),
+        ("head.bias", 1),
+        ("body.weight", 0.01),
+        ("body.bias", 0),
+    ):
+        expected = before[name] - rate * named[name].grad.numpy()
+        np.testing.assert_allclose(named[name].numpy(), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_state_goes_on_exactly():
     rng = np.random.default_rng(3)
     gradients = rng.standard_normal((6, 4))
@@ -265,12 +317,19 @@ def test_errors_name_what_is_wrong():
         optim.SGD([w], lr=math.nan)
     with pytest.raises(ValueRangeError, match="betas"):
         optim.Adam([w], betas=(0.9, 1.0))
-    with pytest.raises(ValueRangeError, match="nesterov"):
-        optim.SGD([w], nesterov=True)
+    for more in ({}, {"momentum": 0.9, "dampening": 0.1}):
+        with pytest.raises(ValueRangeError, match="nesterov"):
+            optim.SGD([w], nesterov=True, **more)
     with pytest.raises(ValueRangeError, match="twice"):
         optim.SGD([w, w])
     with pytest.raises(ValueRangeError, match="speed"):
         optim.SGD([{"params": [w], "speed": 1}])
+    with pytest.raises(ValueRangeError, match="needs params, got lr"):
+        optim.SGD([{"lr": 1.0}])
+    with pytest.raises(DTypeError, match="lr must be a number"):
+        optim.SGD(w, lr="0.1")
+    with pytest.raises(DTypeError, match="not a Linear"):
+        optim.SGD(nn.Linear(2, 2))
     with pytest.raises(DTypeError, match="ndarray"):
         optim.SGD([np.ones(3)])
     with pytest.raises(GraphError, match="result of an operation"):
@@ -368,19 +427,27 @@ def test_schedules_refuse_nonsense():
 unit = st.floats(0.0, 0.99)
 rate = st.floats(1e-4, 0.5)
 decay = st.sampled_from([0.0, 0.01, 0.3])
+adam = st.fixed_dictionaries(
+    {
+        "lr": rate,
+        "betas": st.tuples(unit, unit),
+        "eps": rate,
+        "weight_decay": decay,
+        "amsgrad": st.booleans(),
+    }
+)
 SETTINGS = {
     "SGD": st.fixed_dictionaries(
         {
             "lr": rate,
-            "momentum": st.floats(0.1, 0.95),
-            "nesterov": st.booleans(),
+            "momentum": st.sampled_from([0.0, 0.5, 0.95]),
+            "dampening": st.sampled_from([0.0, 0.3, 0.8]),
             "weight_decay": decay,
+            "nesterov": st.booleans(),
         }
-    ),
-    "Adam": st.fixed_dictionaries(
-        {"lr": rate, "betas": st.tuples(unit, unit), "eps": rate, "weight_decay": decay}
-    ),
-    "AdamW": st.fixed_dictionaries({"lr": rate, "betas": st.tuples(unit, unit)}),
+    ).map(lambda s: {**s, "nesterov": s["nesterov"] and s["momentum"] > s["dampening"] == 0}),
+    "Adam": adam,
+    "AdamW": adam,
     "RMSprop": st.fixed_dictionaries(
         {
             "lr": rate,
@@ -400,46 +467,68 @@ SETTINGS = {
 @pytest.mark.peers
 @pytest.mark.parametrize("name", SETTINGS)
 @given(data=st.data())
-def test_ten_steps_as_torch_does_them(name, data):
+def test_twenty_steps_as_torch_does_them(name, data):
+    """In two groups, with gradients missing here and there, and PyTorch's state loaded halfway."""
     import torch  # noqa: PLC0415  (the extra `ci`)
 
     settings = data.draw(SETTINGS[name])
+    own = data.draw(st.fixed_dictionaries({"lr": rate, "weight_decay": decay}))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    start = rng.standard_normal((3, 5))
-    w = leaf(start)
-    theirs = torch.nn.Parameter(torch.tensor(start))
-    optimizer = getattr(optim, name)([w], **settings)
-    peer = getattr(torch.optim, name)([theirs], **settings)
-    for _ in range(10):
-        g = rng.standard_normal(start.shape)
-        give(w, g)
-        theirs.grad = torch.tensor(g)
+    starts = [rng.standard_normal(s) for s in ((3, 5), (4,), ())]
+    mine = [leaf(start) for start in starts]
+    theirs = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
+
+    def grouped(library, params):
+        groups = [{"params": params[:2]}, {"params": params[2:], **own}]
+        return getattr(library, name)(groups, **settings)
+
+    optimizer, peer = grouped(optim, mine), grouped(torch.optim, theirs)
+    for step in range(20):
+        if step == 10 and name != "SGD":  # whose steps torch does not count
+            state = peer.state_dict()
+            state["state"] = {
+                k: {key: v.numpy() for key, v in slots.items() if v is not None}
+                for k, slots in state["state"].items()
+            }
+            optimizer = grouped(optim, mine)
+            optimizer.load_state_dict(state)
+        for w, v in zip(mine, theirs, strict=True):
+            g = rng.standard_normal(w.shape) if rng.random() < 0.8 else None
+            w.grad = None if g is None else Tensor(g)
+            v.grad = None if g is None else torch.tensor(g)
         optimizer.step()
         peer.step()
-        np.testing.assert_allclose(w.numpy(), theirs.detach().numpy(), rtol=1e-10, atol=1e-10)
-    mine, other = optimizer.state_dict()["state"][0], peer.state_dict()["state"][0]
-    assert {k for k in mine if k != "step"} <= other.keys()
+        for w, v in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(w.numpy(), v.detach().numpy(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.peers
 @given(
-    st.sampled_from(["StepLR", "ExponentialLR", "CosineAnnealingLR"]),
+    st.sampled_from(["StepLR", "ExponentialLR", "CosineAnnealingLR", "LinearWarmup"]),
     st.integers(1, 7),
     st.floats(0.1, 0.9),
 )
 def test_schedules_as_torch_has_them(name, size, gamma):
     import torch  # noqa: PLC0415  (the extra `ci`)
 
-    args = {"StepLR": (size, gamma), "ExponentialLR": (gamma,)}.get(name, (size, 0.01))
-    mine = rates(lambda o: getattr(lr_scheduler, name)(o, *args), 15)
-    peer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-    scheduler = getattr(torch.optim.lr_scheduler, name)(peer, *args)
-    theirs = [peer.param_groups[0]["lr"]]
+    args = {"StepLR": (size, gamma), "ExponentialLR": (gamma,), "LinearWarmup": (size,)}
+    args = args.get(name, (size, 0.01))
+    optimizer = optim.SGD([{"params": leaf(1.0)}, {"params": leaf(1.0), "lr": 0.2}], lr=0.5)
+    p, q = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+    peer = torch.optim.SGD([{"params": p}, {"params": q, "lr": 0.2}], lr=0.5)
+    mine = getattr(lr_scheduler, name)(optimizer, *args)
+    schedules = torch.optim.lr_scheduler
+    if name == "LinearWarmup":
+        theirs = schedules.LinearLR(peer, 1 / size, 1.0, size - 1)
+    else:
+        theirs = getattr(schedules, name)(peer, *args)
     for _ in range(15):
+        found = [g["lr"] for g in optimizer.param_groups]
+        assert found == mine.get_last_lr()
+        np.testing.assert_allclose(found, theirs.get_last_lr(), rtol=1e-9, atol=1e-12)
         peer.step()
-        scheduler.step()
-        theirs.append(peer.param_groups[0]["lr"])
-    np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+        theirs.step()
+        mine.step()
 
 
 @pytest.mark.peers

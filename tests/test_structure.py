@@ -25,7 +25,7 @@ FLOORS = [
     ["creation", "random"],
     ["functional", "transforms"],
     ["jit"],
-    ["nn", "optim", "data", "metrics", "io"],
+    ["nn", "optim", "data", "metrics", "io", "generation"],
     ["plots", "train"],
     ["api"],
     ["testing", "explain", "pytest_plugin"],

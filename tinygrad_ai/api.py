@@ -1,6 +1,6 @@
 """The public face: everything that ``import tinygrad_ai as ta`` offers under ``ta.``"""
 
-from tinygrad_ai import data, errors, metrics, nn, optim, random, train
+from tinygrad_ai import data, errors, generation, metrics, nn, optim, random, train
 from tinygrad_ai.autodiff import enable_grad, no_grad
 from tinygrad_ai.backend import register_backend
 from tinygrad_ai.creation import (
@@ -244,6 +244,7 @@ __all__ = [
     "full",
     "full_like",
     "gather",
+    "generation",
     "grad",
     "greater",
     "greater_equal",

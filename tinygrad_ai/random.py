@@ -217,9 +217,7 @@ def bernoulli(p: float, size: Any = (), dtype: Any = None, device: str = "cpu") 
     shape = sizes(size)
     kind = check(DEFAULT_FLOAT if dtype is None else dtype)
     bound = np.uint64(round(chance * 2**32))
-    return _tensor(
-        lambda: (_default.halves(math.prod(shape)) < bound).astype(kind), shape, device
-    )
+    return _tensor(lambda: (_default.halves(math.prod(shape)) < bound).astype(kind), shape, device)
 
 
 def permutation(n: Any, device: str = "cpu") -> Tensor:

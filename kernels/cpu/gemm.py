@@ -79,9 +79,7 @@ def _is_arm() -> bool:
 def tile_for(m: int, n: int, k: int, lanes: int) -> Tile:
     """The tile with the least time by a model: multiply-adds, loads, and the edges' waste."""
     spare = registers() - 1
-    fitting = [
-        Tile(r, v) for v in range(1, 5) for r in range(1, 29) if r * v + v <= spare
-    ]
+    fitting = [Tile(r, v) for v in range(1, 5) for r in range(1, 29) if r * v + v <= spare]
     return min(fitting, key=lambda t: (_cycles(t, m, n, k, lanes), -t.rows * t.vectors))
 
 
@@ -90,7 +88,10 @@ def _cycles(tile: Tile, m: int, n: int, k: int, lanes: int) -> float:
     columns = -(-n // lanes)
     total = 0.0
     for rows, times in ((tile.rows, m // tile.rows), (m % tile.rows, 1)):
-        for vectors, across in ((tile.vectors, columns // tile.vectors), (columns % tile.vectors, 1)):
+        for vectors, across in (
+            (tile.vectors, columns // tile.vectors),
+            (columns % tile.vectors, 1),
+        ):
             if rows and vectors and times and across:
                 step = max(rows * vectors / 2, (rows + vectors) / 2 * 0.95, 4.0)
                 total += times * across * (k * step + 2.0 * rows * vectors + 12)
@@ -366,9 +367,7 @@ def emit_pack(p: Packing) -> str:
         inside = build.srem(block, I64(vectors))
         last = build.icmp_signed("==", panel, I64(blocks // vectors))
         row = build.select(last, I64(blocks % vectors * lanes or p.width), I64(p.width))
-        start = build.add(
-            build.mul(panel, I64(p.k * p.width)), build.mul(inside, I64(lanes))
-        )
+        start = build.add(build.mul(panel, I64(p.k * p.width)), build.mul(inside, I64(lanes)))
         first = build.add(base, build.mul(block, I64(lanes * p.strides[1])))
 
         def put(k: ir.Value, value: ir.Value) -> None:
@@ -386,7 +385,9 @@ def emit_pack(p: Packing) -> str:
             partial = None if count == lanes else count
             lines = []
             for n in range(lanes):
-                at = build.add(build.add(first, I64(n * p.strides[1])), build.mul(k, I64(p.strides[0])))
+                at = build.add(
+                    build.add(first, I64(n * p.strides[1])), build.mul(k, I64(p.strides[0]))
+                )
                 lines.append(simd.load(dtype, source, at, partial) if n < active else none)
             for n, line in enumerate(_transposed(build, lines)[:count]):
                 put(build.add(k, I64(n)), line)
@@ -400,9 +401,7 @@ def emit_pack(p: Packing) -> str:
             return
         with looped(build, I64(0), I64(p.k), 1) as k:
             at = build.add(first, build.mul(k, I64(p.strides[0])))
-            steps = ir.Constant(
-                ir.VectorType(I64, lanes), [n * p.strides[1] for n in range(lanes)]
-            )
+            steps = ir.Constant(ir.VectorType(I64, lanes), [n * p.strides[1] for n in range(lanes)])
             offsets = build.add(simd.splat(at), steps)
             put(k, simd.gather(dtype, source, offsets, None if active == lanes else active))
 

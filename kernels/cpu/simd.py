@@ -294,9 +294,7 @@ def _mangled(kind: ir.Type) -> str:
 
 
 @contextmanager
-def looped(
-    build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int
-) -> Iterator[ir.Value]:
+def looped(build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
     """``for (i = start; i + step <= stop; i += step)``."""
     before = build.block
     head, body, done = (build.append_basic_block(n) for n in ("head", "body", "done"))

@@ -17,6 +17,7 @@ from tinygrad_ai.functional.activations import (
     softplus,
     tanh,
 )
+from tinygrad_ai.functional.attention import scaled_dot_product_attention
 from tinygrad_ai.functional.layers import (
     batch_norm,
     embedding,
@@ -24,7 +25,6 @@ from tinygrad_ai.functional.layers import (
     linear,
     one_hot,
     rms_norm,
-    scaled_dot_product_attention,
 )
 from tinygrad_ai.functional.losses import (
     binary_cross_entropy,

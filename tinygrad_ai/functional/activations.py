@@ -60,7 +60,10 @@ def gelu(input: Any, approximate: str = "none") -> Any:
 
 
 def softplus(input: Any, beta: float = 1.0) -> Any:
-    """log(1 + e^(βx))/β, a smooth relu, without overflow."""
+    """log(1 + e^(βx))/β, a smooth relu, without overflow.
+
+    Exact for large x too, so there is no threshold beyond which it becomes x.
+    """
     return special.softplus(input) if beta == 1 else special.softplus(input * beta) / beta
 
 
@@ -78,16 +81,22 @@ def log_softmax(input: Any, axis: int | None = None, *, dim: int | None = None) 
     return log_softmax_(input, axis=_float_axis("log_softmax", input, axis, dim))
 
 
-def _float_axis(name: str, input: Any, axis: int | None, dim: int | None) -> int:
+def axis_of(name: str, axis: int | None, dim: int | None) -> int:
+    """The axis given under one of its two names, else the last; ValueRangeError for both."""
     if axis is not None and dim is not None:
         raise ValueRangeError(f"{name}: axis={axis} and dim={dim} are two names for one argument")
     axis = dim if axis is None else axis
+    return -1 if axis is None else axis
+
+
+def _float_axis(name: str, input: Any, axis: int | None, dim: int | None) -> int:
+    found = axis_of(name, axis, dim)
     if input.dtype.kind != "f":
         raise DTypeError(
             f"{name}: needs floating-point numbers, got {input.dtype}",
             "   help: x.astype('float32') has them",
         )
-    return one_axis(-1 if axis is None else axis, input.ndim)
+    return one_axis(found, input.ndim)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Any:

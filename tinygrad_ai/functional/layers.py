@@ -1,8 +1,7 @@
-"""What layers compute: affine maps, normalisation, embedding, attention."""
+"""What layers compute: affine maps, normalisation, embedding."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +10,15 @@ import numpy as np
 from tinygrad_ai.autodiff import Value, mode, no_grad
 from tinygrad_ai.backend import NUMPY, namespaces
 from tinygrad_ai.errors import DTypeError, IndexRangeError, ShapeError
-from tinygrad_ai.functional.activations import dropout, softmax
 from tinygrad_ai.ops import products
-from tinygrad_ai.ops.elementwise import astype, square, where, widened, zero
-from tinygrad_ai.ops.index import getitem, take
+from tinygrad_ai.ops.elementwise import astype, square, where, widened
+from tinygrad_ai.ops.index import take
 from tinygrad_ai.ops.logic import equal
 from tinygrad_ai.ops.movement import expand_dims, reshape
 from tinygrad_ai.ops.normalize import unit_rms
 from tinygrad_ai.ops.reduce import mean
 from tinygrad_ai.ops.shapes import count, shape_tuple
 from tinygrad_ai.ops.special import rsqrt
-from tinygrad_ai.ops.triangles import tril
 from tinygrad_ai.tensor import Tensor
 
 
@@ -147,7 +144,7 @@ def _last_axes(name: str, input: Any, normalized_shape: Any, *params: Any) -> tu
     return tuple(range(input.ndim - len(shape), input.ndim))
 
 
-# ------------------------------------------------------------------------- tables and attention
+# --------------------------------------------------------------------------------------- tables
 
 
 def known(value: Any) -> np.ndarray[Any, Any] | None:
@@ -165,6 +162,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     The row ``padding_idx`` gets no gradient. Raises DTypeError unless the input has integers,
     IndexRangeError (an IndexError) for one that is not a row.
     """
+    input = input if hasattr(input, "dtype") else np.asarray(input)
     if input.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, not {input.dtype}")
     rows, found = weight.shape[0], known(input)
@@ -183,6 +181,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     Without ``num_classes`` it is the largest label + 1. Raises DTypeError unless the labels are
     integers, IndexRangeError where one is out of range.
     """
+    tensor = tensor if hasattr(tensor, "dtype") else np.asarray(tensor)
     if tensor.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: labels must be integers, not {tensor.dtype}")
     classes = int(tensor.max()) + 1 if num_classes < 0 else num_classes
@@ -192,45 +191,11 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         raise IndexRangeError(
             f"one_hot: label {wrong} is out of range: there are {classes} classes"
         )
-    hits = equal(expand_dims(tensor, -1), _count_up(tensor, classes))
+    hits = equal(expand_dims(tensor, -1), count_up(tensor, classes))
     return astype(hits, dtype=np.dtype(np.int64))
 
 
-def _count_up(like: Any, n: int) -> Any:
+def count_up(like: Any, n: int) -> Any:
     """0 … n-1 where the elements of ``like`` live."""
     array = like.array if isinstance(like, Value) else like
     return namespaces.get(type(array), NUMPY.xp).arange(n)
-
-
-def scaled_dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-) -> Any:
-    """softmax(Q·Kᵀ·scale + mask)·V (Vaswani et al., 2017), scale 1/√E unless given.
-
-    Args:
-        query, key, value: (..., L, E), (..., S, E), (..., S, V); the result is (..., L, V).
-        attn_mask: broadcasts to (..., L, S); booleans say which keys take part, real numbers are
-            added to the scores. A query with no key left gets zeros.
-        dropout_p: dropout of the weights, always on: pass 0 outside training.
-        is_causal: query i sees keys 0 … i.
-
-    Raises DTypeError for an integer mask and ShapeError for shapes that do not fit.
-    """
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = products.matmul(query * factor, products.matrix_transpose(key))
-    if is_causal:
-        one = getitem(scores, (0,) * (scores.ndim - 2))
-        scores = where(tril(zero(one) + 1) > 0, scores, -math.inf)
-    if attn_mask is not None and attn_mask.dtype.kind not in "bf":
-        raise DTypeError(f"attention: a mask holds booleans or real numbers, not {attn_mask.dtype}")
-    if attn_mask is not None and attn_mask.dtype.kind == "b":
-        scores = where(attn_mask, scores, -math.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return products.matmul(dropout(softmax(scores), dropout_p), value)

@@ -1,6 +1,6 @@
 """Losses, with PyTorch's names and defaults; each comes from a numerically stable form.
 
-``reduction`` is "mean", "sum" or "none". A target takes on the dtype of a real prediction.
+``reduction`` is "mean", "sum" or "none". Targets and weights take on the dtype of real predictions.
 """
 
 from __future__ import annotations
@@ -32,6 +32,23 @@ def _reduced(name: str, losses: Any, reduction: str) -> Any:
     raise ValueRangeError(f"{name}: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
 
 
+def _weighted(name: str, losses: Any, weight: Any) -> Any:
+    """Each loss times its weight, if there are weights."""
+    if weight is None:
+        return losses
+    if tuple(np.shape(weight)) != tuple(losses.shape):
+        raise ShapeError(f"{name}: weight {tuple(np.shape(weight))} for losses {losses.shape}")
+    return losses * _like(losses, weight)
+
+
+def _averaged(name: str, losses: Any, weight: Any, reduction: str) -> Any:
+    """The weighted losses reduced, "mean" to the weighted mean."""
+    losses = _weighted(name, losses, weight)
+    if weight is not None and reduction == "mean":
+        return _mean_of(losses, _like(losses, weight))
+    return _reduced(name, losses, reduction)
+
+
 def _mean_of(losses: Any, shares: Any) -> Any:
     """The sum of the weighted losses over that of their weights, which halves cannot count."""
     total = sum(widened(losses)) / sum(widened(shares))
@@ -51,34 +68,49 @@ def _matched(name: str, input: Any, target: Any) -> Any:
             f"{name}: input {a} and target {b} differ in shape and broadcast to {paired}, which is "
             f"rarely meant{fix}"
         )
-    target = target if hasattr(target, "dtype") else np.asarray(target)
-    integers = input.dtype.kind != "f"  # they would cut off the target's fractions
-    return target if integers or target.dtype == input.dtype else astype(target, dtype=input.dtype)
+    return _like(input, target)
+
+
+def _like(input: Any, value: Any) -> Any:
+    """``value`` in the dtype of ``input``, unless that holds integers, which have no fractions."""
+    value = value if hasattr(value, "dtype") else np.asarray(value)
+    integers = input.dtype.kind != "f"
+    return value if integers or value.dtype == input.dtype else astype(value, dtype=input.dtype)
 
 
 # ----------------------------------------------------------------------------------- regression
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """The squared error (x - t)²; warns where shapes differ and broadcast."""
-    return _reduced("mse_loss", square(input - _matched("mse_loss", input, target)), reduction)
+def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+    """The mean squared error 1/n·Σ(y - ŷ)², ŷ the input and y the target; "none": (y - ŷ)².
+
+    With a ``weight`` w for each element it is Σw·(y - ŷ)²/Σw. Warns where shapes differ and
+    broadcast.
+    """
+    losses = square(input - _matched("mse_loss", input, target))
+    return _averaged("mse_loss", losses, weight, reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """The absolute error |x - t|, with gradient 0 at 0; warns where shapes differ and broadcast."""
-    return _reduced("l1_loss", absolute(input - _matched("l1_loss", input, target)), reduction)
+def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Any:
+    """The mean absolute error 1/n·Σ|y - ŷ|, with gradient 0 at 0; otherwise as mse_loss."""
+    losses = absolute(input - _matched("l1_loss", input, target))
+    return _averaged("l1_loss", losses, weight, reduction)
 
 
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
-    """½r² for |r| ≤ δ, beyond that δ·(|r| - ½δ), with r = x - t (Huber, 1964).
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Any:
+    """½r² for |r| ≤ δ, beyond that δ·(|r| - ½δ), with r = ŷ - y (Huber, 1964).
 
-    Warns where shapes differ and broadcast; ValueRangeError unless δ > 0.
+    The losses are multiplied by ``weight``, of their shape; "mean" divides by their number, as
+    PyTorch's does. Warns where shapes differ and broadcast; ValueRangeError unless δ > 0.
     """
     if not delta > 0:
         raise ValueRangeError(f"huber_loss: delta must be positive, got {delta}")
     r = input - _matched("huber_loss", input, target)
     limited = clip(r, -delta, delta)
-    return _reduced("huber_loss", limited * (r - 0.5 * limited), reduction)
+    losses = _weighted("huber_loss", limited * (r - 0.5 * limited), weight)
+    return _reduced("huber_loss", losses, reduction)
 
 
 # ---------------------------------------------------------------------------------- yes or no
@@ -87,34 +119,37 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean"
 ) -> Any:
-    """-t·log p - (1-t)·log(1-p) for probabilities p; logarithms are cut off at -100.
+    """-1/N·Σ[y·log ŷ + (1-y)·log(1-ŷ)] for probabilities ŷ; logarithms are cut off at -100.
 
-    ``weight`` multiplies the losses. Raises ValueRangeError for probabilities outside [0, 1]; warns
-    where shapes differ and broadcast. From logits, ``binary_cross_entropy_with_logits`` is exact.
+    ``weight`` multiplies the losses. Raises ValueRangeError for an input or target outside [0, 1];
+    warns where shapes differ and broadcast. From logits, ``binary_cross_entropy_with_logits`` is
+    exact.
     """
-    found = known(input)
-    if found is not None and not ((found >= 0) & (found <= 1) | (found != found)).all():
-        wrong = found[(found < 0) | (found > 1)].flat[0]
-        raise ValueRangeError(
-            f"binary_cross_entropy: {wrong} is not a probability: it must lie in [0, 1]",
-            "   help: binary_cross_entropy_with_logits takes any real number",
-        )
-    losses = bce(input, _matched("binary_cross_entropy", input, target))
-    losses = losses if weight is None else losses * weight
+    target = _matched("binary_cross_entropy", input, target)
+    for value in (input, target):
+        found = known(value)
+        if found is not None and not ((found >= 0) & (found <= 1) | (found != found)).all():
+            wrong = found[(found < 0) | (found > 1)].flat[0]
+            raise ValueRangeError(
+                f"binary_cross_entropy: {wrong} is not a probability: it must lie in [0, 1]",
+                "   help: binary_cross_entropy_with_logits takes any real number as input",
+            )
+    losses = bce(input, target)
+    losses = losses if weight is None else losses * _like(input, weight)
     return _reduced("binary_cross_entropy", losses, reduction)
 
 
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Any:
-    """-w·t·log σ(x) - (1-t)·log(1-σ(x)) for logits x, exact for large ones.
+    """-1/N·Σ[w·y·log ŷ + (1-y)·log(1-ŷ)] with ŷ = σ(x) for logits x, exact for large ones.
 
     ``pos_weight`` is w, the weight of the positive answers; ``weight`` multiplies the losses. Warns
     where shapes differ and broadcast.
     """
     t = _matched("binary_cross_entropy_with_logits", input, target)
-    losses = bce_logits(input, t, 1 if pos_weight is None else pos_weight)
-    losses = losses if weight is None else losses * weight
+    losses = bce_logits(input, t, 1 if pos_weight is None else _like(input, pos_weight))
+    losses = losses if weight is None else losses * _like(input, weight)
     return _reduced("binary_cross_entropy_with_logits", losses, reduction)
 
 
@@ -129,7 +164,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """-log softmax(x) at the class of each example, from logits, without overflow.
+    """-1/N·Σ log softmax(x)[y], y the class of each example, from logits x, without overflow.
 
     Args:
         input: logits (N, C), (C,) or (N, C, ...): classes on axis 1.
@@ -139,19 +174,22 @@ def cross_entropy(
         ignore_index: the label of examples that do not count.
         label_smoothing: ε: the target becomes (1-ε)·target + ε/C.
 
-    Its gradient is (softmax(x) - onehot)/N. Raises ValueRangeError for labels out of range,
-    DTypeError for labels that are not integers, ShapeError for shapes that do not fit. Warns where
-    the input looks like the output of softmax: its first row, then all, lie in [0, 1] and add up
-    to 1 within 1e-4, or a softmax made it.
+    Of two classes it is -1/N·Σ[y·log ŷ + (1-y)·log(1-ŷ)], ŷ the probability of class 1. The
+    gradient is (softmax(x) - onehot)/N.
+
+    Raises ValueRangeError for labels out of range, DTypeError for labels that are not integers,
+    ShapeError for shapes that do not fit. Warns where the input looks like the output of softmax:
+    its first row, then all, lie in [0, 1] and add up to 1 within 1e-4, or a softmax made it.
     """
     name = "cross_entropy"
     if not 0 <= label_smoothing <= 1:
         raise ValueRangeError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
-    x = _classes_last(name, input, weight)
+    x, weight = _classes_last(name, input), _class_weight(name, input, weight)
     _warn_of_softmax(input, x)
     target = target if hasattr(target, "dtype") else np.asarray(target)
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(input.shape):
-        losses = _soft_cross_entropy(x, _classes_last(name, target), weight, label_smoothing)
+        shares = _classes_last(name, _like(input, target))
+        losses = _soft_cross_entropy(x, shares, weight, label_smoothing)
         return _reduced(name, losses, reduction)
     labels, whole = _labels(name, target, input, x, ignore_index)
     losses = cross_entropy_(x, labels, ignore=ignore_index)
@@ -177,7 +215,7 @@ def nll_loss(
 
     Arguments and errors as for :func:`cross_entropy`, but for the probabilities.
     """
-    x = _classes_last("nll_loss", input, weight)
+    x, weight = _classes_last("nll_loss", input), _class_weight("nll_loss", input, weight)
     labels, whole = _labels("nll_loss", target, input, x, ignore_index)
     inside = labels if whole else where(labels == ignore_index, 0, labels)
     losses = -take_along_axis(x, expand_dims(inside, -1), -1)[..., 0]
@@ -203,16 +241,23 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     return _reduced("kl_div", losses, reduction)
 
 
-def _classes_last(name: str, input: Any, weight: Any = None) -> Any:
+def _classes_last(name: str, input: Any) -> Any:
     if input.ndim == 0 or input.dtype.kind != "f":
         raise (DTypeError if input.ndim else ShapeError)(
             f"{name}: needs real numbers of shape (N, C), (C,) or (N, C, ...), got "
             f"{input.dtype} of shape {tuple(input.shape)}"
         )
-    x = moveaxis(input, 1, -1) if input.ndim > 2 else input
-    if weight is not None and tuple(weight.shape) != (x.shape[-1],):
-        raise ShapeError(f"{name}: weight {tuple(weight.shape)} for {x.shape[-1]} classes")
-    return x
+    return moveaxis(input, 1, -1) if input.ndim > 2 else input
+
+
+def _class_weight(name: str, input: Any, weight: Any) -> Any:
+    """``weight`` checked, in the dtype of ``input``; None stays None."""
+    if weight is None:
+        return None
+    classes = input.shape[min(1, input.ndim - 1)]
+    if tuple(np.shape(weight)) != (classes,):
+        raise ShapeError(f"{name}: weight {tuple(np.shape(weight))} for {classes} classes")
+    return _like(input, weight)
 
 
 def _soft_cross_entropy(x: Any, target: Any, weight: Any, smoothing: float) -> Any:

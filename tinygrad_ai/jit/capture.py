@@ -151,13 +151,14 @@ class Capture:
             )
         if isinstance(tensor.array, Var):
             raise GraphError(
-                "jit: assignment to a tensor that was computed in the captured function"
-                + _where(),
+                "jit: assignment to a tensor that was computed in the captured function" + _where(),
                 "   help: where(mask, new, x) gives a new one",
             )
         old = self.read(tensor.array, tensor)
         given = value.array if isinstance(value, Value) else value
-        fitting = Tensor.box(self.read(np.asarray(given) if isinstance(given, float | int) else given))
+        fitting = Tensor.box(
+            self.read(np.asarray(given) if isinstance(given, float | int) else given)
+        )
         if fitting.dtype != old.dtype:
             fitting = fitting.astype(old.dtype)
         if fitting.shape != old.shape:

@@ -45,7 +45,11 @@ def _body(e: Equation) -> Callable[..., Any] | None:
     held = all(v.dtype in (np.float32, np.float64) for v in e.outputs)
     if isinstance(lower, Composite) and held:
         return lower.body
-    if e.operation in (matmul_, linear_) and held and 1 in (e.inputs[0].shape[-1], e.outputs[0].shape[-1]):
+    if (
+        e.operation in (matmul_, linear_)
+        and held
+        and 1 in (e.inputs[0].shape[-1], e.outputs[0].shape[-1])
+    ):
         return _thin if e.operation is matmul_ else _thin_linear
     if isinstance(lower, Fold) and e.operation in (sum_, mean_) and held:
         (x,) = e.reads()

@@ -160,7 +160,9 @@ class Fused:
             if space.folds and columns != space.columns:
                 return False
             named = [kernel.outer] if kernel.outer is not None else _outers(space.shape, columns)
-            outer = next((o for o in named if self._fits(k, kernel, e, space.shape, o, columns)), None)
+            outer = next(
+                (o for o in named if self._fits(k, kernel, e, space.shape, o, columns)), None
+            )
             if outer is None:
                 return False
             if space.folds or self._needs_rows(e, space):

@@ -106,13 +106,13 @@ class Lowering:
         a, b = (self.fused.views[v] for v in e.reads())
         (m, k), n = a.shape[-2:], out.shape[-1]
         if e.operation is linear_:
-            b = b._replace(shape=(*b.shape[:-2], k, n), strides=(*b.strides[:-2], *b.strides[:-3:-1]))
+            b = b._replace(
+                shape=(*b.shape[:-2], k, n), strides=(*b.strides[:-2], *b.strides[:-3:-1])
+            )
         a, b = a.broadcast((*batch, m, k)), b.broadcast((*batch, k, n))
         dtype = out.dtype.name
         rows = b.strides[-2] if b.strides[-1] == 1 and m * n * k < LARGE else None
-        p = Product(
-            m, n, k, a.strides[-2:], rows, batch, a.strides[:-2], b.strides[:-2], dtype
-        )
+        p = Product(m, n, k, a.strides[-2:], rows, batch, a.strides[:-2], b.strides[:-2], dtype)
         source = b.root
         offset = b.offset
         if rows is None:
@@ -122,7 +122,17 @@ class Lowering:
         offsets = {1: a.offset, 2: offset}
         grain = 1 if m * n * k > MOST_ALONE * 16 else 0
         self.launches.append(
-            Launch(e.name, compiled(text), [out, a.root, source], {0}, {}, units(p), grain, text, offsets)
+            Launch(
+                e.name,
+                compiled(text),
+                [out, a.root, source],
+                {0},
+                {},
+                units(p),
+                grain,
+                text,
+                offsets,
+            )
         )
 
     def _panels(self, b: View, p: Product) -> tuple[Var, tuple[int, ...]]:
@@ -132,16 +142,22 @@ class Lowering:
         size, width = panel_size(p), panel_columns(p)
         key = b, width
         if key not in self.packed:
-            packing = Packing(
-                p.k, p.n, b.strides[-2:], width, tuple(repeated), p.b_batch, p.dtype
-            )
+            packing = Packing(p.k, p.n, b.strides[-2:], width, tuple(repeated), p.b_batch, p.dtype)
             panels = self.packed[key] = Var((math.prod(repeated), size), np.dtype(p.dtype))
             text = emit_pack(packing)
             total = packing_units(packing)
             grain = 1 if total * p.k > MOST_ALONE // 8 else 0
             self.launches.append(
                 Launch(
-                    "pack", compiled(text), [panels, b.root], {0}, {}, total, grain, text, {1: b.offset}
+                    "pack",
+                    compiled(text),
+                    [panels, b.root],
+                    {0},
+                    {},
+                    total,
+                    grain,
+                    text,
+                    {1: b.offset},
                 )
             )
         return self.packed[key], tuple(s * size for s in steps)

@@ -41,9 +41,7 @@ class RowWriter:
         self.simd, self.one = Simd(self.builder, lanes), Simd(self.builder, 1)
         table, self.begin, self.end, self.part = function.args
         self.operands = [
-            self.builder.load(
-                self.builder.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER
-            )
+            self.builder.load(self.builder.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
             for k in range(len(program.operands))
         ]
         for k in program.scratch:
@@ -113,7 +111,12 @@ class RowWriter:
         wide = {s: self._splat(v) for s, v in symbols.items()}
         known = self._evaluator(self.simd, counters, wide, None).values
         self._hoist(
-            self.simd, self.fixed[lanes], _expressions(phase), self._moves, {**known, **wide}, counters
+            self.simd,
+            self.fixed[lanes],
+            _expressions(phase),
+            self._moves,
+            {**known, **wide},
+            counters,
         )
         if whole:
             with looped(self.builder, I64(0), I64(whole), lanes) as at:

@@ -170,7 +170,9 @@ def without_dead(program: Program) -> Program:
         if any(v in live for v in e.outputs):
             kept.append(e)
             live.update(e.reads())
-    inputs = [i for i in program.inputs if i.var in live or i.kind == "draw"]  # draws have an effect
+    inputs = [
+        i for i in program.inputs if i.var in live or i.kind == "draw"
+    ]  # draws have an effect
     return Program(inputs, kept[::-1], program.outputs)
 
 
@@ -193,7 +195,9 @@ def without_repeats(program: Program) -> Program:
 def without(operation: Any, program: Program) -> Program:
     """Every equation of ``operation`` replaced by its first input."""
     replaced = {e.outputs[0]: e.inputs[0] for e in program.equations if e.operation is operation}
-    return program.rewritten(replaced, (e for e in program.equations if e.operation is not operation))
+    return program.rewritten(
+        replaced, (e for e in program.equations if e.operation is not operation)
+    )
 
 
 def _identity(v: Any) -> Any:

@@ -14,6 +14,8 @@ from tinygrad_ai.nn.activations import (
     Softplus,
     Tanh,
 )
+from tinygrad_ai.nn.attention import BilinearAttention, MultiheadAttention
+from tinygrad_ai.nn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_ai.nn.containers import ModuleList, Sequential
 from tinygrad_ai.nn.conv import (
     AvgPool1d,
@@ -37,6 +39,8 @@ from tinygrad_ai.nn.losses import (
 )
 from tinygrad_ai.nn.module import Module, Parameter
 from tinygrad_ai.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
+from tinygrad_ai.nn.recurrent import GRU, LSTM, RNN
+from tinygrad_ai.nn.transformer import PositionalEncoding, TransformerEncoderLayer
 
 __all__ = [
     "AvgPool1d",
@@ -45,6 +49,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BilinearAttention",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
@@ -54,9 +59,13 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GELU",
+    "GRU",
+    "GRUCell",
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -66,9 +75,13 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
+    "PositionalEncoding",
     "RMSNorm",
+    "RNN",
+    "RNNCell",
     "ReLU",
     "SELU",
     "Sequential",
@@ -77,6 +90,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerEncoderLayer",
     "functional",
     "init",
 ]

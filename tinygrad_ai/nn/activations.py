@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_ai import functional as F
+from tinygrad_ai.functional.activations import axis_of
 from tinygrad_ai.nn.module import Module
 
 
@@ -96,10 +97,10 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """eˣ/Σeˣ along ``axis`` (``dim`` is PyTorch's name for it)."""
+    """eˣ/Σeˣ along ``axis``, the last one by default (``dim`` is PyTorch's name for it)."""
 
-    def __init__(self, axis: int = -1, *, dim: int | None = None) -> None:
-        self.axis = axis if dim is None else dim
+    def __init__(self, axis: int | None = None, *, dim: int | None = None) -> None:
+        self.axis = axis_of("Softmax", axis, dim)
 
     def forward(self, input: Any) -> Any:
         return F.softmax(input, self.axis)

@@ -41,10 +41,14 @@ class _Conv(Module):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
-        *,
+        padding_mode: str = "zeros",
         device: str | None = None,
         dtype: Any = None,
     ) -> None:
+        if padding_mode != "zeros":
+            raise NotImplementedError(
+                f"{type(self).__name__}: padding_mode {padding_mode!r} is not supported; 'zeros' is"
+            )
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueRangeError(
                 f"{type(self).__name__}: groups={groups} must divide in_channels={in_channels} and "
@@ -54,7 +58,7 @@ class _Conv(Module):
         self.out_channels = out_channels
         self.kernel_size = _sizes(kernel_size, self.rank, "kernel_size", 1)
         self.stride = _sizes(stride, self.rank, "stride", 1)
-        self.padding = padding if isinstance(padding, str) else _sizes(padding, self.rank)
+        self.padding = self._border(padding)
         self.dilation = _sizes(dilation, self.rank, "dilation", 1)
         self.groups = groups
         shape = (*self._channels(), *self.kernel_size)
@@ -64,6 +68,16 @@ class _Conv(Module):
 
     def _channels(self) -> tuple[int, int]:
         return self.out_channels, self.in_channels // self.groups
+
+    def _border(self, padding: Size | str) -> tuple[int, ...] | str:
+        if not isinstance(padding, str):
+            return _sizes(padding, self.rank)
+        if padding not in ("same", "valid") or (padding == "same" and set(self.stride) != {1}):
+            raise ValueRangeError(
+                f"{type(self).__name__}: padding must be integers, 'valid', or with stride 1 "
+                f"'same', got {padding!r} with stride {self.stride}"
+            )
+        return padding
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
@@ -111,7 +125,7 @@ class ConvTranspose2d(_Conv):
     """
 
     rank = 2
-    padding: tuple[int, ...]  # not "same" or "valid"
+    padding: tuple[int, ...]
 
     def __init__(
         self,
@@ -124,13 +138,18 @@ class ConvTranspose2d(_Conv):
         groups: int = 1,
         bias: bool = True,
         dilation: Size = 1,
-        *,
+        padding_mode: str = "zeros",
         device: str | None = None,
         dtype: Any = None,
     ) -> None:
         sizes = in_channels, out_channels, kernel_size, stride, padding, dilation, groups
-        super().__init__(*sizes, bias, device=device, dtype=dtype)
+        super().__init__(*sizes, bias, padding_mode, device, dtype)
         self.output_padding = _sizes(output_padding, self.rank, "output_padding")
+
+    def _border(self, padding: Size | str) -> tuple[int, ...]:
+        if isinstance(padding, str):
+            raise ValueRangeError(f"ConvTranspose2d: padding must be integers, got {padding!r}")
+        return _sizes(padding, self.rank)
 
     def _channels(self) -> tuple[int, int]:
         return self.in_channels, self.out_channels // self.groups
@@ -141,38 +160,96 @@ class ConvTranspose2d(_Conv):
 
 
 class _Pool(Module):
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+    """What the pooling layers share: the settings of a function of their name."""
+
+    def __init__(self, kernel_size: Size, stride: Size | None, padding: Size, **more: Any) -> None:
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
+        for name, value in more.items():
+            setattr(self, name, value)
+        self._names = ("kernel_size", "stride", "padding", *more)
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return ", ".join(f"{name}={value}" for name, value in self._settings().items())
 
 
-class MaxPool1d(_Pool):
-    """The largest element of each window of (N, C, L); ties share the gradient."""
+class _MaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        if return_indices:
+            raise NotImplementedError(f"{type(self).__name__}: return_indices is not supported")
+        super().__init__(kernel_size, stride, padding, dilation=dilation, ceil_mode=ceil_mode)
+
+
+class MaxPool1d(_MaxPool):
+    """The largest element of each window of (N, C, L); ties share the gradient.
+
+    Settings and sizes as for ``functional.max_pool1d``.
+    """
 
     def forward(self, input: Any) -> Any:
-        return F.max_pool1d(input, self.kernel_size, self.stride, self.padding)
+        return F.max_pool1d(input, **self._settings())
 
 
-class MaxPool2d(_Pool):
-    """The largest element of each window of (N, C, H, W); ties share the gradient."""
+class MaxPool2d(_MaxPool):
+    """The largest element of each window of (N, C, H, W); ties share the gradient.
+
+    Settings and sizes as for ``functional.max_pool1d``.
+    """
 
     def forward(self, input: Any) -> Any:
-        return F.max_pool2d(input, self.kernel_size, self.stride, self.padding)
+        return F.max_pool2d(input, **self._settings())
 
 
 class AvgPool1d(_Pool):
-    """The mean of each window of (N, C, L), zeros of the padding counted."""
+    """The mean of each window of (N, C, L), zeros of the padding counted.
+
+    Settings and sizes as for ``functional.avg_pool1d``.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        more = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+        super().__init__(kernel_size, stride, padding, **more)
 
     def forward(self, input: Any) -> Any:
-        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding)
+        return F.avg_pool1d(input, **self._settings())
 
 
 class AvgPool2d(_Pool):
-    """The mean of each window of (N, C, H, W), zeros of the padding counted."""
+    """The mean of each window of (N, C, H, W), zeros of the padding counted.
+
+    Settings and sizes as for ``functional.avg_pool2d``.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        more = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+        super().__init__(kernel_size, stride, padding, **more, divisor_override=divisor_override)
 
     def forward(self, input: Any) -> Any:
-        return F.avg_pool2d(input, self.kernel_size, self.stride, self.padding)
+        return F.avg_pool2d(input, **self._settings())

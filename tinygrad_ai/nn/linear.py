@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
 
 from tinygrad_ai import functional as F
 from tinygrad_ai import random
-from tinygrad_ai.errors import ValueRangeError
+from tinygrad_ai.errors import ShapeError, ValueRangeError
 from tinygrad_ai.nn.module import Module, Parameter
 from tinygrad_ai.ops.movement import flatten
 
@@ -62,6 +64,7 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        *,
         device: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -71,11 +74,26 @@ class Embedding(Module):
             )
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
-        self.padding_idx = padding_idx
+        self.padding_idx = padding_idx if padding_idx is None else padding_idx % num_embeddings
         rows = random.normal(0.0, 1.0, (num_embeddings, embedding_dim), dtype, device or "cpu")
         if padding_idx is not None:
             rows[padding_idx] = 0
         self.weight = Parameter(rows)
+
+    @classmethod
+    def from_pretrained(
+        cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
+    ) -> Self:
+        """A table of the rows of ``embeddings`` (num, dim), copied; ``freeze`` keeps them as is.
+
+        Raises ShapeError unless there are two axes.
+        """
+        if np.ndim(embeddings) != 2:
+            raise ShapeError(f"Embedding: rows need two axes, got shape {np.shape(embeddings)}")
+        rows, width = np.shape(embeddings)
+        table = cls(rows, width, padding_idx)
+        table.weight = Parameter(embeddings, requires_grad=not freeze)
+        return table
 
     def forward(self, input: Any) -> Any:
         return F.embedding(input, self.weight, self.padding_idx)

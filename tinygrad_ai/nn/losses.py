@@ -6,11 +6,15 @@ from typing import Any
 
 from tinygrad_ai import functional as F
 from tinygrad_ai.nn.module import Module
+from tinygrad_ai.tensor import Tensor
 
 
 class _Loss(Module):
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean", **weights: Any) -> None:
         self.reduction = reduction
+        for name, weight in weights.items():
+            array = weight is None or isinstance(weight, Tensor)
+            self.register_buffer(name, weight if array else Tensor(weight))
 
 
 class MSELoss(_Loss):
@@ -48,8 +52,7 @@ class CrossEntropyLoss(_Loss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
+        super().__init__(reduction, weight=weight)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
@@ -64,8 +67,7 @@ class NLLLoss(_Loss):
     def __init__(
         self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
+        super().__init__(reduction, weight=weight)
         self.ignore_index = ignore_index
 
     def forward(self, input: Any, target: Any) -> Any:
@@ -76,8 +78,7 @@ class BCELoss(_Loss):
     """-t·log p - (1-t)·log(1-p); takes probabilities."""
 
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
+        super().__init__(reduction, weight=weight)
 
     def forward(self, input: Any, target: Any) -> Any:
         return F.binary_cross_entropy(input, target, self.weight, self.reduction)
@@ -87,9 +88,7 @@ class BCEWithLogitsLoss(_Loss):
     """The same from logits, exact for large ones; ``pos_weight`` multiplies positive answers."""
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
-        self.register_buffer("pos_weight", pos_weight)
+        super().__init__(reduction, weight=weight, pos_weight=pos_weight)
 
     def forward(self, input: Any, target: Any) -> Any:
         settings = self.weight, self.reduction, self.pos_weight

@@ -56,6 +56,7 @@ class Module:
 
     training: bool = True
     _buffer_names: tuple[str, ...] = ()
+    _unsaved: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses write it."""
@@ -96,9 +97,13 @@ class Module:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
-    def register_buffer(self, name: str, tensor: Tensor | None) -> None:
-        """Keep ``tensor`` as attribute ``name``: saved and moved with the module, not trained."""
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Keep ``tensor`` as attribute ``name``: saved and moved with the module, not trained.
+
+        With ``persistent=False`` it is not saved: the constructor computes it again.
+        """
         self._buffer_names = (*self._buffer_names, name)
+        self._unsaved = (*self._unsaved, *([] if persistent else [name]))
         setattr(self, name, tensor)
 
     # --------------------------------------------------------------------------- what is inside
@@ -172,7 +177,8 @@ class Module:
 
     def _state(self, path: str) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in (*self.own_parameters(), *self.own_buffers()):
-            yield _join(path, name), tensor.detach()
+            if name not in self._unsaved:
+                yield _join(path, name), tensor.detach()
         for name, child in self.named_children():
             yield from child._state(_join(path, name))
 

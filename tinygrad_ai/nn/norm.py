@@ -28,6 +28,8 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: str | None = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         self.num_features = num_features
         self.eps = eps
@@ -35,7 +37,7 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.weight = Parameter(ones(num_features, dtype, device)) if affine else None
-        self.bias = Parameter(zeros(num_features, dtype, device)) if affine else None
+        self.bias = Parameter(zeros(num_features, dtype, device)) if affine and bias else None
         tracked = track_running_stats
         counted = zeros((), np.int64, device)
         self.register_buffer(

@@ -218,7 +218,7 @@ conv_weight_grad = contraction(
 
 
 def conv1d(
-    x: Any,
+    input: Any,
     weight: Any,
     bias: Any = None,
     stride: Size = 1,
@@ -226,16 +226,16 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Any:
-    """Cross-correlation of x (N, C, L) or (C, L) with weight (O, C / groups, K): (N, O, P).
+    """Cross-correlation of input (N, C, L) or (C, L), weight (O, C / groups, K): (N, O, P).
 
     ``padding`` is a number of zeros at both ends, "valid" (none) or "same" (P = L, stride 1).
     ``bias`` (O,) is added. Raises ShapeError with names and shapes where sizes do not fit.
     """
-    return _convolved("conv1d", x, weight, bias, stride, padding, dilation, groups)
+    return _convolved("conv1d", input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv2d(
-    x: Any,
+    input: Any,
     weight: Any,
     bias: Any = None,
     stride: Size = 1,
@@ -243,12 +243,15 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Any:
-    """:func:`conv1d` over two axes: x (N, C, H, W) or (C, H, W), weight (O, C / groups, KH, KW)."""
-    return _convolved("conv2d", x, weight, bias, stride, padding, dilation, groups)
+    """Over two axes: input (N, C, H, W) or (C, H, W), weight (O, C / groups, KH, KW).
+
+    Otherwise as :func:`conv1d`.
+    """
+    return _convolved("conv2d", input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(
-    x: Any,
+    input: Any,
     weight: Any,
     bias: Any = None,
     stride: Size = 1,
@@ -257,13 +260,13 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Any:
-    """The transpose of :func:`conv2d`: x (N, C, H, W) or (C, H, W), weight (C, O / groups, KH, KW).
+    """The transpose of :func:`conv2d`: (N, C, H, W) or (C, H, W) and (C, O / groups, KH, KW).
 
     Sizes become (H - 1)·stride - 2·padding + dilation·(KH - 1) + 1 + output_padding, where
     ``output_padding`` is smaller than the stride. PyTorch's arguments and their order.
     """
     name = "conv_transpose2d"
-    _check_ranks(name, x, weight, 2)
+    _check_ranks(name, input, weight, 2)
     steps, spread, border, more = (
         per_axis(stride, 2, f"{name}: stride", 1),
         per_axis(dilation, 2, f"{name}: dilation", 1),
@@ -274,21 +277,21 @@ def conv_transpose2d(
         raise NotImplementedError(
             f"{name}: output_padding {more} must be smaller than the stride {steps}"
         )
-    channels = x.shape[-3]
+    channels = input.shape[-3]
     if groups < 1 or channels != weight.shape[0] or channels % groups:
         raise ShapeError(
-            f"{name}: channels do not fit: {label(x, 'x')} has {channels}, "
+            f"{name}: channels do not fit: {label(input, 'x')} has {channels}, "
             f"{label(weight, 'weight')} takes {weight.shape[0]}, in groups={groups}"
         )
     spans = reach(weight.shape[2:], spread)
     shape = tuple(
         (n - 1) * s - 2 * p + r + extra
-        for n, s, p, r, extra in zip(x.shape[-2:], steps, border, spans, more, strict=True)
+        for n, s, p, r, extra in zip(input.shape[-2:], steps, border, spans, more, strict=True)
     )
     if any(n < 1 for n in shape):
         raise ShapeError(f"{name}: padding {border} leaves nothing: the size would be {shape}")
     result = conv_input_grad(
-        x if x.ndim == 4 else expand_dims(x, 0),
+        input if input.ndim == 4 else expand_dims(input, 0),
         weight,
         shape=shape,
         stride=steps,
@@ -296,7 +299,7 @@ def conv_transpose2d(
         dilation=spread,
         groups=groups,
     )
-    return _with_bias(name, result, bias, x.ndim)
+    return _with_bias(name, result, bias, input.ndim)
 
 
 def _convolved(

@@ -124,11 +124,13 @@ def _pooled(
     dilation: Size,
     ceil_mode: bool,
     fill: float,
+    beyond: float,
 ) -> tuple[Any, Any]:
-    """The windows of ``x``, padded with ``fill``, and the axes over which to fold them."""
+    """The windows of ``x`` and the axes over which to fold them.
+
+    ``fill`` pads it, and ``beyond`` is what the last windows of ``ceil_mode`` see after that.
+    """
     rank = int(name[-2])
-    if ceil_mode:
-        raise NotImplementedError(f"{name}: ceil_mode=True is not supported; pad the input instead")
     if np.ndim(x) not in (rank + 1, rank + 2):
         raise ShapeError(
             f"{name}: needs x (N, C, ...) or (C, ...) with {rank} spatial axes, got {label(x, 'x')}"
@@ -140,64 +142,93 @@ def _pooled(
     if any(2 * p > r for p, r in zip(border, reach(kernel, spread), strict=True)):
         raise ShapeError(f"{name}: padding {border} is more than half of the kernel {kernel}")
     size = tuple(n + 2 * p for n, p in zip(x.shape[-rank:], border, strict=True))
-    check_reach(name, x, size, kernel, spread)
-    if any(border):
-        widths = ((0, 0),) * (x.ndim - rank) + tuple((p, p) for p in border)
-        x = pad(x, widths, constant_values=fill)
+    more = _overhang(size, reach(kernel, spread), step, border) if ceil_mode else (0,) * rank
+    check_reach(name, x, tuple(map(sum, zip(size, more, strict=True))), kernel, spread)
+    x = _bordered(x, tuple((p, p) for p in border), fill)
+    x = _bordered(x, tuple((0, n) for n in more), beyond)
     seen = windows(x, kernel=kernel, stride=step, dilation=spread)
     return seen, tuple(range(-2 * rank, -rank))
 
 
+def _bordered(x: Any, widths: tuple[tuple[int, int], ...], value: float) -> Any:
+    if not any(map(any, widths)):
+        return x
+    return pad(x, ((0, 0),) * (x.ndim - len(widths)) + widths, constant_values=value)
+
+
+def _overhang(size: Ints, spans: Ints, stride: Ints, border: Ints) -> Ints:
+    """What is missing at the ends for all windows that begin before the border there."""
+    found = []
+    for n, r, s, p in zip(size, spans, stride, border, strict=True):
+        last = min(-((r - n) // s), (n - p - 1) // s) * s
+        found.append(max(last + r - n, 0))
+    return tuple(found)
+
+
 def max_pool1d(
-    x: Any,
+    input: Any,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
 ) -> Any:
-    """The largest element of every window: x (N, C, L) or (C, L); ``stride`` is the kernel's size
-    unless given. Ties share the gradient evenly, NaN wins. ``ceil_mode`` is not supported."""
-    args = kernel_size, stride, padding, dilation, ceil_mode, -np.inf
-    return amax(*_pooled("max_pool1d", x, *args))
+    """The largest element of every window: input (N, C, L) or (C, L) → (..., P).
+
+    P = ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1)/stride⌋ + 1, with ``ceil_mode`` rounded up
+    as long as the last window begins before the padding at the end; ``stride`` is the kernel's size
+    unless given. Ties share the gradient evenly, NaN wins. Raises ShapeError for sizes that do not
+    fit.
+    """
+    args = kernel_size, stride, padding, dilation, ceil_mode, -np.inf, -np.inf
+    return amax(*_pooled("max_pool1d", input, *args))
 
 
 def max_pool2d(
-    x: Any,
+    input: Any,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
 ) -> Any:
-    """:func:`max_pool1d` over two axes: x (N, C, H, W) or (C, H, W)."""
-    args = kernel_size, stride, padding, dilation, ceil_mode, -np.inf
-    return amax(*_pooled("max_pool2d", x, *args))
+    """:func:`max_pool1d` over two axes: input (N, C, H, W) or (C, H, W)."""
+    args = kernel_size, stride, padding, dilation, ceil_mode, -np.inf, -np.inf
+    return amax(*_pooled("max_pool2d", input, *args))
 
 
 def avg_pool1d(
-    x: Any,
+    input: Any,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """The mean of every window: x (N, C, L) or (C, L); ``stride`` is the kernel's size unless
-    given. Zeros of the padding count unless ``count_include_pad`` is false."""
-    return _averaged("avg_pool1d", x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    """The mean of every window: input (N, C, L) or (C, L), sizes as for :func:`max_pool1d`.
+
+    Zeros of the padding count unless ``count_include_pad`` is false; what ``ceil_mode`` adds after
+    them never does.
+    """
+    args = kernel_size, stride, padding, ceil_mode, count_include_pad
+    return _averaged("avg_pool1d", input, *args, None)
 
 
 def avg_pool2d(
-    x: Any,
+    input: Any,
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Any:
-    """:func:`avg_pool1d` over two axes: x (N, C, H, W) or (C, H, W)."""
-    return _averaged("avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    """:func:`avg_pool1d` over two axes: input (N, C, H, W) or (C, H, W).
+
+    ``divisor_override`` divides the sums of the windows instead of how many elements count.
+    """
+    args = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return _averaged("avg_pool2d", input, *args)
 
 
 def _averaged(
@@ -208,8 +239,16 @@ def _averaged(
     padding: Size,
     ceil_mode: bool,
     count_include_pad: bool,
+    divisor: int | None,
 ) -> Any:
-    args = kernel_size, stride, padding, 1, ceil_mode, 0.0
-    if count_include_pad or not np.any(padding):
-        return mean(*_pooled(name, x, *args))
-    return sum_over(*_pooled(name, x, *args)) / sum_over(*_pooled(name, zero(x) + 1, *args))
+    if divisor == 0:
+        raise ValueRangeError(f"{name}: divisor_override must not be 0")
+    args = kernel_size, stride, padding, 1, ceil_mode
+    seen = _pooled(name, x, *args, 0.0, 0.0)
+    if divisor is not None:
+        return sum_over(*seen) / divisor
+    if not ceil_mode and (count_include_pad or not np.any(padding)):
+        return mean(*seen)
+    return sum_over(*seen) / sum_over(
+        *_pooled(name, zero(x) + 1, *args, float(count_include_pad), 0.0)
+    )

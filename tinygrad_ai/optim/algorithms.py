@@ -13,10 +13,11 @@ from tinygrad_ai.optim.optimizer import Group, Optimizer
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: w ← w - lr·g.
+    """Stochastic gradient descent: w ← w - α·∇L(w), α = ``lr``, ∇L from a sample of the data.
 
-    With ``momentum`` µ: v ← µ·v + g, w ← w - lr·v; with ``nesterov``: w ← w - lr·(g + µ·v)
-    (Sutskever et al., 2013). ``weight_decay`` adds weight_decay·w to the gradient.
+    With ``momentum`` µ and ``dampening`` τ: v ← µ·v + (1-τ)·∇L(w), where the first v is the
+    gradient, and w ← w - α·v; with ``nesterov``: w ← w - α·(∇L(w) + µ·v) (Sutskever et al., 2013),
+    which excludes dampening. ``weight_decay`` adds weight_decay·w to the gradient.
     """
 
     rule = staticmethod(rules.sgd)
@@ -26,24 +27,38 @@ class SGD(Optimizer):
         params: Any,
         lr: float = 1e-3,
         momentum: float = 0.0,
+        dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        if nesterov and not momentum:
-            raise ValueRangeError("SGD: nesterov=True needs a momentum above 0")
         super().__init__(
-            params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+            params,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
         )
+
+    def check(self, group: Group) -> None:
+        full = {**self.defaults, **group}
+        if full["nesterov"] and (not full["momentum"] or full["dampening"]):
+            raise ValueRangeError("SGD: nesterov=True needs a momentum above 0 and no dampening")
+        super().check(group)
 
     def slots(self, group: Group) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if group["momentum"] else {}
 
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
+        return {**group, "share": 1.0 if step == 1 else 1.0 - group["dampening"]}
+
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015): w ← w - lr·m̂/(√v̂ + ε), ε outside the root.
+    """Adam (Kingma and Ba, 2015): w ← w - η·m̂/(√v̂ + ε), η = ``lr``, ε outside the root.
 
     m ← β₁m + (1-β₁)g, v ← β₂v + (1-β₂)g², m̂ = m/(1-β₁ᵗ), v̂ = v/(1-β₂ᵗ), with ``betas`` (β₁, β₂)
-    and ``eps`` ε. ``weight_decay`` adds weight_decay·w to the gradient.
+    and ``eps`` ε. ``weight_decay`` adds weight_decay·w to the gradient. ``amsgrad`` takes for v the
+    largest one so far (Reddi et al., 2018).
     """
 
     rule = staticmethod(rules.adam)
@@ -57,9 +72,12 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
     ) -> None:
         pair = tuple(betas) if isinstance(betas, list) else betas
-        super().__init__(params, lr=lr, betas=pair, eps=eps, weight_decay=weight_decay)
+        super().__init__(
+            params, lr=lr, betas=pair, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad
+        )
 
     def check(self, group: Group) -> None:
         if len(np.atleast_1d(group.get("betas", self.defaults["betas"]))) != 2:
@@ -67,7 +85,8 @@ class Adam(Optimizer):
         super().check(group)
 
     def slots(self, group: Group) -> dict[str, float]:
-        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
+        return dict.fromkeys(names, 0.0)
 
     def numbers(self, group: Group, step: int) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
@@ -76,6 +95,7 @@ class Adam(Optimizer):
             "lr": group["lr"],
             "weight_decay": group["weight_decay"],
             "decoupled": self.decoupled,
+            "amsgrad": group["amsgrad"],
             "beta1": beta1,
             "beta2": beta2,
             "rate": group["lr"] * root / (1 - beta1**step),
@@ -98,12 +118,13 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Hinton's lecture, 2012): s ← αs + (1-α)g², w ← w - lr·g/(√s + ε).
+    """RMSprop (Hinton's lecture, 2012): s ← αs + (1-α)g², w ← w - η·g/(√s + ε), η = ``lr``.
 
     ``centered`` takes the variance instead, √(s - ḡ²) with ḡ ← αḡ + (1-α)g (Graves, 2013);
     ``momentum`` sends the quotient through v ← µ·v + quotient.

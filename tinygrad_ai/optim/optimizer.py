@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +31,8 @@ class Optimizer:
     """Base of the optimisers: a rule of :mod:`tinygrad_ai.optim.rules` with its settings.
 
     Args:
-        params: Tensors that require gradients, or dicts ``{"params": [...], "lr": ...}`` whose
-            further entries are settings of their own group.
+        params: Tensors that require gradients, pairs of names and such Tensors, or dicts
+            ``{"params": [...], "lr": ...}`` whose further entries are settings of their own group.
         defaults: the settings of groups that do not have their own.
 
     Raises ValueRangeError for an empty list and for settings out of range, DTypeError for what is
@@ -48,7 +49,13 @@ class Optimizer:
         self._scratch: dict[Any, tuple[Any, Any]] = {}
         self._cleared = False
         self._last: tuple[Any, list[int]] | None = None
-        listed: list[Any] = [params] if isinstance(params, Tensor | dict) else list(params)
+        given = [params] if isinstance(params, Tensor | dict) else params
+        if not isinstance(given, Iterable):
+            raise DTypeError(
+                f"{self._name}: takes a list of parameters, not a {type(params).__name__}",
+                "   help: model.parameters() has those of a model",
+            )
+        listed: list[Any] = list(given)
         if not listed:
             raise ValueRangeError(
                 f"{self._name}: the list of parameters is empty",
@@ -72,11 +79,15 @@ class Optimizer:
         return group
 
     def check(self, group: Group) -> None:
-        """Raise ValueRangeError for settings out of range."""
+        """Raise DTypeError for what is no number, ValueRangeError for what is out of range."""
         for name, value in group.items():
+            if name == "params":
+                continue
             low, high = self.ranges.get(name, (0.0, np.inf))
             numbers = value if isinstance(value, tuple) else (value,)
-            if name != "params" and not all(low <= n < high for n in numbers):
+            if not all(isinstance(n, Real) for n in numbers):
+                raise DTypeError(f"{self._name}: {name} must be a number, got {value!r}")
+            if not all(low <= n < high for n in numbers):
                 bounds = "at least 0" if high == np.inf else f"in [{low:g}, {high:g})"
                 raise ValueRangeError(f"{self._name}: {name} must be {bounds}, got {value}")
 
@@ -87,8 +98,11 @@ class Optimizer:
 
     def add_param_group(self, group: Group) -> None:
         """Train further parameters: ``{"params": [...], **settings}``."""
+        if "params" not in group:
+            raise ValueRangeError(f"{self._name}: a group needs params, got {', '.join(group)}")
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
+        params = [p[1] if isinstance(p, tuple) and len(p) == 2 else p for p in params]
         known = {id(p) for p in self._all()}
         for k, p in enumerate(params):
             self._check_parameter(k, p)
@@ -136,11 +150,11 @@ class Optimizer:
     # --------------------------------------------------------------------------------- the work
 
     def step(self) -> None:
-        """Update every parameter that has a gradient, in place."""
+        """Update every parameter that has a gradient, in place; what is frozen stays as it is."""
         with np.errstate(all="ignore"):
             for group in self.param_groups:
                 for parameter in group["params"]:
-                    if parameter.grad is not None:
+                    if parameter.grad is not None and parameter.requires_grad:
                         self._update(parameter, group)
         if not self._cleared and mode.capture is None:
             self._watch()
@@ -150,7 +164,10 @@ class Optimizer:
             self.state[parameter] = self._fresh(parameter.array, group)
         if mode.capture is not None:
             now = self.numbers(group, self.state[parameter]["step"] + 1)
-            slots, advance = partial(self.state.get, parameter), partial(self._next, parameter, group)
+            slots, advance = (
+                partial(self.state.get, parameter),
+                partial(self._next, parameter, group),
+            )
             return mode.capture.update(type(self).rule, parameter, slots, advance, now)
         w, g = parameter.array, parameter.grad.array
         if w.dtype == np.float16:  # squares of gradients would underflow

@@ -17,12 +17,12 @@ from tinygrad_ai.tensor import Tensor
 
 
 def l1_penalty(params: Tensor | Iterable[Tensor], lam: float) -> Tensor:
-    """lam·Σ|w|, to be added to a loss; its gradient is lam·sign(w), and 0 at 0."""
+    """λ·Σ|w|, λ = ``lam``, to be added to a loss; its gradient is λ·sign(w), and 0 at 0."""
     return _penalty(params, lam, absolute)
 
 
 def l2_penalty(params: Tensor | Iterable[Tensor], lam: float) -> Tensor:
-    """lam·Σw², to be added to a loss; its gradient is 2·lam·w."""
+    """λ·Σw², λ = ``lam``, to be added to a loss; its gradient is 2λ·w."""
     return _penalty(params, lam, square)
 
 

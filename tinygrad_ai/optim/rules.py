@@ -32,12 +32,19 @@ def _blend(xp: Any, slot: Any, value: Any, keep: float, scratch: Any) -> None:
 
 
 def sgd(xp: Any, w: Any, g: Any, slots: Slots, k: Numbers, a: Any, b: Any) -> None:
-    """w ← w - lr·g; with momentum v ← µ·v + g and w ← w - lr·v (nesterov: lr·(g + µ·v))."""
+    """w ← w - lr·g; with momentum v ← µ·v + (1-τ)g and w ← w - lr·v (nesterov: lr·(g + µ·v)).
+
+    ``k["share"]`` is 1-τ, and 1 in the first step.
+    """
     g = decayed(xp, w, g, k["weight_decay"], a)
     if k["momentum"]:
         v = slots["momentum_buffer"]
         v *= k["momentum"]
-        v += g
+        if k["dampening"]:
+            xp.multiply(g, k["share"], out=b)
+            v += b
+        else:
+            v += g
         if k["nesterov"]:
             xp.multiply(v, k["momentum"], out=b)
             b += g
@@ -53,7 +60,7 @@ def adam(xp: Any, w: Any, g: Any, slots: Slots, k: Numbers, a: Any, b: Any) -> N
 
     Written as w - (lr·c/(1-β₁ᵗ))·m/(√v + ε·c) with c = √(1-β₂ᵗ), which is the same: ``k["rate"]``
     and ``k["floor"]`` are the two numbers. Weight decay is part of the gradient, or of the step if
-    ``decoupled``: w ← w - lr·weight_decay·w first.
+    ``decoupled``: w ← w - lr·weight_decay·w first. ``amsgrad`` takes the largest v so far for v.
     """
     if k["decoupled"]:
         w *= 1 - k["lr"] * k["weight_decay"]
@@ -63,6 +70,9 @@ def adam(xp: Any, w: Any, g: Any, slots: Slots, k: Numbers, a: Any, b: Any) -> N
     _blend(xp, m, g, k["beta1"], b)
     xp.multiply(g, g, out=b)
     _blend(xp, v, b, k["beta2"], b)
+    if k["amsgrad"]:
+        largest = slots["max_exp_avg_sq"]
+        v = xp.maximum(largest, v, out=largest)
     xp.sqrt(v, out=b)
     b += k["floor"]
     xp.divide(m, b, out=b)
