@@ -1,9 +1,9 @@
-"""Matrix products with explicit vectors: C = A·B for every stride of A, and a tile chosen per shape.
+"""Matrix products with explicit vectors: C = A·B, any strides of A, a tile chosen per shape.
 
 The innermost work is a *tile* of C, ``rows`` by ``vectors`` registers. For each k it loads a few
 vectors of B's row and broadcasts as many elements of A's column; each pair is one fused
-multiply-add. Broadcasts do not mind strides, so A may be transposed at no cost. B must be read along
-its rows: it is, as it stands, or from *panels* into which :func:`emit_pack` copies it, column
+multiply-add. Broadcasts do not mind strides, so A may be transposed at no cost. B must be read
+along its rows: it is, as it stands, or from *panels* into which :func:`emit_pack` copies it, column
 block by column block (transposed on the way, where it has to be). Large products go through k in
 blocks, so that a panel stays in the first cache; a tile then starts from what C holds, so that the
 order of summation over k is the same for every choice.

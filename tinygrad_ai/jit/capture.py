@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai import random
-from tinygrad_ai.autodiff import Primitive, Value, mode
+from tinygrad_ai.autodiff import Primitive, Value
 from tinygrad_ai.backend import namespaces
 from tinygrad_ai.backend.base import _homes as homes
 from tinygrad_ai.errors import GraphError, user_line

@@ -20,6 +20,7 @@ import numpy as np
 
 from tinygrad_ai.autodiff.lowering import Fold, IndexMap
 from tinygrad_ai.jit.program import Equation, Program, Var
+from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import AFFINE, View
 from tinygrad_ai.kernels.cpu.simd import ELEMENTS
 from tinygrad_ai.ops.products import linear_, matmul_
@@ -87,7 +88,10 @@ class Fused:
         if space is None:
             self._start(Single(e, self._kind(e)), e)
             return
-        floor = max((self.place[self.views[v].root] for v in e.reads()), default=-1)
+        if isinstance(e.operation, Update):  # written in place: nothing else is done on the way
+            floor = len(self.kernels)
+        else:
+            floor = max((self.place[self.views[v].root] for v in e.reads()), default=-1)
         for k in range(len(self.kernels) - 1, max(floor, 0) - 1, -1):
             kernel = self.kernels[k]
             if isinstance(kernel, Rows) and self._join(kernel, k, e, space):

@@ -183,7 +183,15 @@ def _rows(fused: Fused, kernel: Rows) -> Launch:
     }
     name = "+".join(dict.fromkeys(e.name for e in kernel.equations))
     return Launch(
-        name, compiled(source), program.operands, program.writes, scratch, total, grain, source
+        name,
+        compiled(source),
+        program.operands,
+        program.writes,
+        scratch,
+        total,
+        grain,
+        source,
+        program.offsets,
     )
 
 

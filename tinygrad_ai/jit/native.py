@@ -15,6 +15,7 @@ from tinygrad_ai.jit.driver import WORDS, driver
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.launches import Call, Launch, Lowering, addresses
 from tinygrad_ai.jit.program import Program, Var
+from tinygrad_ai.jit.update import Update
 
 ALIGN = 64
 
@@ -30,17 +31,18 @@ class Output(NamedTuple):
 class Execution:
     """A program lowered for this machine; see :meth:`__call__`.
 
-    Raises nothing at run time but what NumPy's own calls raise.
+    ``checked`` are outputs, by number, in which a NaN may be one that guards would have dropped. It
+    is looked for before anything is written in place; ``late`` says that there is no such moment.
     """
 
-    def __init__(self, program: Program, outputs: Sequence[Output], checked: Sequence[Var]) -> None:
+    def __init__(self, program: Program, outputs: Sequence[Output], checked: Sequence[int]) -> None:
         self.program, self.outputs = program, outputs
         self.fused = Fused(program)
         self.memory: dict[Var, Any] = {}
         self.launches = Lowering(self.fused, self.memory).launches
         self.made = {v: k for k, launch in enumerate(self.launches) for v in launch.makes()}
         self.direct = self._direct()
-        self.checked = [self.fused.views[v].root for v in checked]
+        self.checked = self._checks(checked)
         self._arena = self._planned()
         self._bind()
 
@@ -66,6 +68,24 @@ class Execution:
                     continue
             found[k] = root
         return found
+
+    def _checks(self, numbers: Sequence[int]) -> list[Var]:
+        """What to look at: an optimiser's gradients in the place of what it makes of them."""
+        makers = {v: e for e in self.program.equations for v in e.outputs}
+        found: dict[Var, None] = {}
+        for k in numbers:
+            v = self.program.outputs[k]
+            e = makers.get(v)
+            if e is not None and isinstance(e.operation, Update):
+                v = e.inputs[1]
+            elif self.outputs[k].in_place:
+                self.direct.pop(k, None)
+            found[self.fused.views[v].root] = None
+        written = {self.direct[k] for k in self.direct if self.outputs[k].in_place}
+        first = min((self.made[v] for v in written), default=len(self.launches))
+        self.commit = first if found else 0
+        self.late = any(self.made.get(v, -1) >= first for v in found)
+        return list(found)
 
     def _planned(self) -> np.ndarray[Any, Any]:
         """The arena: roots that never live at the same time share bytes."""
@@ -126,10 +146,12 @@ class Execution:
         base += -base % ALIGN
         first = addresses([self.table])[0]
         words = []
-        self.segments: list[tuple[int, int] | Call] = []
-        for launch, start in zip(self.launches, starts, strict=True):
+        self.segments: list[tuple[int, int] | Callable[[], Any]] = []
+        for number, (launch, start) in enumerate(zip(self.launches, starts, strict=True)):
+            if number == self.commit and self.checked:
+                self.segments.append(self._has_nan)
             if isinstance(launch, Call):
-                self.segments.append(launch)
+                self.segments.append(launch.run)
                 continue
             at = base
             for k, size in launch.scratch.items():
@@ -137,10 +159,13 @@ class Execution:
                 at += size
             begin = len(words) // WORDS
             words += [launch.native.address, first + 8 * start, launch.total, launch.grain]
-            if self.segments and not isinstance(self.segments[-1], Call):
-                self.segments[-1] = self.segments[-1][0], begin + 1
+            before = self.segments[-1] if self.segments else None
+            if isinstance(before, tuple):
+                self.segments[-1] = before[0], begin + 1
             else:
                 self.segments.append((begin, begin + 1))
+        if self.commit == len(self.launches) and self.checked:
+            self.segments.append(self._has_nan)
         self.words = np.array([*words, 0], np.uint64)
         self._first = addresses([self.words])[0]
         for v, array in self.memory.items():
@@ -174,7 +199,8 @@ class Execution:
             if memory.get(v) is not target:
                 memory[v] = target
                 self._point(v, target)
-        self._run()
+        if not self._run():
+            return None
         results: list[Any] = []
         for k, (v, _, _) in enumerate(self.outputs):
             view = self.fused.views[v]
@@ -186,14 +212,27 @@ class Execution:
             results.append(made)
         return results
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
+        """Everything in order; False where a NaN ended it."""
         run = driver()
         for segment in self.segments:
-            if isinstance(segment, Call):
-                segment.run()
+            if not isinstance(segment, tuple):
+                if segment():
+                    return False
             else:
                 begin, end = segment
                 run(self._first + 8 * WORDS * begin, end - begin, 0, 1, 0)
+        return True
+
+    def _has_nan(self) -> bool:
+        """Whether a NaN stands where one matters: one read, by a dot product with itself."""
+        with np.errstate(all="ignore"):
+            for v in self.checked:
+                flat = self.memory[v].reshape(-1)
+                total = np.dot(flat, flat)
+                if total != total:
+                    return True
+        return False
 
     def report(self) -> str:
         """One line a launch: what it does, on how many rows, or why NumPy does it."""

@@ -138,7 +138,7 @@ class Program:
         return found
 
     def rewritten(self, replaced: dict[Var, Any], equations: Iterable[Equation]) -> Program:
-        """The program of ``equations`` with other variables (or numbers) read in the place of some."""
+        """The program of ``equations``, which read other variables in the place of some."""
 
         def now(v: Any) -> Any:
             while isinstance(v, Var) and v in replaced:
@@ -198,6 +198,15 @@ def without(operation: Any, program: Program) -> Program:
     return program.rewritten(
         replaced, (e for e in program.equations if e.operation is not operation)
     )
+
+
+def doubts(program: Program, operation: Any) -> list[int]:
+    """The outputs, by number, that depend on what ``operation`` made."""
+    tainted: set[Var] = set()
+    for e in program.equations:
+        if e.operation is operation or any(v in tainted for v in e.reads()):
+            tainted.update(e.outputs)
+    return [k for k, v in enumerate(program.outputs) if v in tainted and v.dtype.kind == "f"]
 
 
 def _identity(v: Any) -> Any:

@@ -53,6 +53,7 @@ class RowProgram:
         self.columns = kernel.columns if kernel.outer is not None else kernel.size
         self.shape = (*(self.outer or ()), self.columns)
         self.operands: list[Var] = []
+        self.offsets: dict[int, int] = {}  # where operands begin: not part of the code
         self.scratch: set[int] = set()
         self.writes: set[int] = set()
         self.maker = {v: e for e in kernel.equations for v in e.outputs}
@@ -104,10 +105,14 @@ class RowProgram:
         rows = [u for u in self.maker if self._level(u) == "row"]
         return Expr("symbol", (), v.dtype, f"row{rows.index(v)}")
 
-    def _number(self, v: Var, written: bool = False) -> int:
-        if v not in self.operands:
+    def _number(self, v: Var, written: bool = False, offset: int = 0) -> int:
+        for number, known in enumerate(self.operands):
+            if known is v and self.offsets.get(number, 0) == offset:
+                break
+        else:
+            number = len(self.operands)
             self.operands.append(v)
-        number = self.operands.index(v)
+            self.offsets |= {number: offset} if offset else {}
         if written:
             self.writes.add(number)
         return number
@@ -173,11 +178,10 @@ class RowProgram:
         return moved_element(rule, at, e.params, out.dtype, moved, others)
 
     def _load(self, view: View, at: Sequence[Any]) -> Expr:
-        number = self._number(view.root)
+        number = self._number(view.root, offset=view.offset)
         if number in self.scratch:
             return load(number, view.root.aval, index(len(self.shape) - 1))
-        offset = dot(at, view.strides)
-        return load(number, view.root.aval, offset + view.offset if view.offset else offset)
+        return load(number, view.root.aval, dot(at, view.strides))
 
 
 def _folds(e: Equation) -> bool:

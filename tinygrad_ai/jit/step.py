@@ -14,15 +14,16 @@ from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.expand import expanded
 from tinygrad_ai.jit.guards import World, fetch
+from tinygrad_ai.jit.native import Execution, Output
 from tinygrad_ai.jit.program import (
     Program,
     Var,
+    doubts,
     frozen,
     without,
     without_dead,
     without_repeats,
 )
-from tinygrad_ai.jit.native import Execution, Output
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.tree import flatten
 
@@ -214,20 +215,25 @@ class Plan:
     def compile(self) -> None:
         """The executions: one without the guards against 0·∞, and if there are any, one with."""
         guarded = without_dead(without_repeats(self.program))
-        self.optimized = without_dead(without_repeats(expanded(without(drop, guarded))))
+        self.optimized = simplified(without(drop, guarded))
         self.optimized.verify()
         old = {i.key: i.var for i in self.capture.inputs if i.kind == "state"}
         keys = iter(self.capture.effects.writes)
+        sinks = [s for s in self.sinks if s.var is not None]
         self.outputs = [
-            Output(var, s.kind == "write", old.get(next(keys)) if s.kind == "write" else None)
-            for s, var in zip(
-                (s for s in self.sinks if s.var is not None), self.optimized.outputs, strict=True
-            )
+            (s.kind == "write", old.get(next(keys)) if s.kind == "write" else None) for s in sinks
         ]
-        self.execution = Execution(self.optimized, self.outputs, [])
-        self._guarded = guarded
-        self.careful: Any = None
+        doubtful = doubts(guarded, drop)
+        self.careful: Execution | None = None
+        self._guarded = guarded if doubtful else None
+        self.execution = self._execution(self.optimized, doubtful)
+        if self.execution.late:
+            self.careful = self._execution(simplified(guarded), [])
         self.world.settle()
+
+    def _execution(self, program: Program, checked: list[int]) -> Execution:
+        outputs = [Output(v, *o) for v, o in zip(program.outputs, self.outputs, strict=True)]
+        return Execution(program, outputs, checked)
 
     def report(self) -> str:
         """What was fused and what was not."""
@@ -259,10 +265,11 @@ class Plan:
                 arrays.append(i.fetch())
         outputs = [s for s in self.sinks if s.var is not None]
         targets = [s.place() if s.kind == "write" else None for s in outputs]
-        made = self.execution(arrays, targets)
+        made = None if self.execution.late else self.execution(arrays, targets)
         if made is None:  # a NaN: it may be a 0·∞ that the guards would have dropped
             if self.careful is None:
-                self.careful = execution(*self._guarded)
+                assert self._guarded is not None
+                self.careful = self._execution(simplified(self._guarded), [])
             made = self.careful(arrays, targets)
         return self._delivered(leaves, made)
 
@@ -285,6 +292,11 @@ class Plan:
         for version in effects.touched.values():
             version[0] += 1
         return self.rebuild(results)
+
+
+def simplified(program: Program) -> Program:
+    """Composites written out, repeats and what is never read left out."""
+    return without_dead(without_repeats(expanded(program)))
 
 
 class Sink(NamedTuple):
