@@ -19,8 +19,7 @@ from tinygrad_ai.tensor import Tensor
 def expanded(program: Program) -> Program:
     """``program`` with every composite (of dtypes that kernels hold) written out.
 
-    A sum or mean over axes with others between them becomes two: along the last axes, and along
-    the first.
+    A sum or mean over axes with others between them becomes several, one group of axes at a time.
     """
     inputs = list(program.inputs)
     equations: list[Equation] = []
@@ -52,10 +51,7 @@ def _body(e: Equation) -> Callable[..., Any] | None:
     ):
         return _thin if e.operation is matmul_ else _thin_linear
     if isinstance(lower, Fold) and e.operation in (sum_, mean_) and held:
-        (x,) = e.reads()
-        axes = [k for k in e.params["axis"] if x.shape[k] != 1]
-        kept = [k for k in range(x.ndim) if k not in axes and x.shape[k] != 1]
-        if axes and kept and min(axes) < max(kept) and any(a > min(kept) for a in axes):
+        if len(_runs(next(e.reads()).shape, e.params["axis"])) > 1:
             return _twice if e.operation is sum_ else _mean_twice
     return None
 
@@ -72,12 +68,24 @@ def _thin_linear(x: Any, weight: Any) -> Any:
     return _thin(x, matrix_transpose(weight))
 
 
+def _runs(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[list[int]]:
+    """The axes in groups that lie side by side; those of size 1 do not count."""
+    runs: list[list[int]] = []
+    apart = True
+    for k in (k for k, n in enumerate(shape) if n != 1):
+        if k in axes and not apart:
+            runs[-1].append(k)
+        elif k in axes:
+            runs.append([k])
+        apart = k not in axes
+    return runs
+
+
 def _twice(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """A sum along the last of the axes, then along the others."""
-    last = [k for k in axis if all(n in axis or x.shape[n] == 1 for n in range(k, x.ndim))]
+    """A sum along the last group of axes, then along the others."""
+    last = _runs(x.shape, axis)[-1]
     part = sum_(x, axis=tuple(last), keepdims=True)
-    rest = tuple(k for k in axis if k not in last)
-    whole = sum_(part, axis=rest, keepdims=True)
+    whole = sum_(part, axis=tuple(k for k in axis if k not in last), keepdims=True)
     return whole if keepdims else whole.reshape([n for k, n in enumerate(x.shape) if k not in axis])
 
 

@@ -118,20 +118,23 @@ class Fused:
             if kinds in ({np.dtype(np.float32)}, {np.dtype(np.float64)}) and next(e.reads()).size:
                 return "matmul"
         if isinstance(getattr(e.operation, "lower", None), Fold) and _held(e):
-            (x,) = e.reads()
-            axes = e.params["axis"]
-            leading = tuple(range(len(axes)))
-            if axes == leading and x.size and self.matrix(e) is not None:
+            if next(e.reads()).size and self.matrices(e) is not None:
                 return "columns"
         return "call"
 
-    def matrix(self, e: Equation) -> View | None:
-        """The operand of a reduction along the first axes as rows and columns (unit stride)."""
+    def matrices(self, e: Equation) -> View | None:
+        """The operand of a reduction along neighbouring axes as (batch, rows, columns).
+
+        None where it is none of that kind, or where the columns do not lie side by side.
+        """
         (x,) = e.reads()
-        n = len(e.params["axis"])
-        rows = math.prod(x.shape[:n])
-        seen = self.views[x].reshaped((rows, x.size // rows))
-        return seen if seen is not None and seen.strides[1] == 1 else None
+        axes = [k for k in e.params["axis"] if x.shape[k] != 1]
+        between = x.shape[axes[0] : axes[-1] + 1]
+        if math.prod(x.shape[k] for k in axes) != math.prod(between):
+            return None
+        rows, batch = math.prod(between), math.prod(x.shape[: axes[0]])
+        seen = self.views[x].reshaped((batch, rows, x.size // (batch * rows)))
+        return seen if seen is not None and seen.strides[2] == 1 else None
 
     def _start(self, kernel: Rows | Single, e: Equation) -> None:
         self.place.update(dict.fromkeys(e.outputs, len(self.kernels)))
@@ -195,10 +198,12 @@ class Fused:
 
     def _needs_rows(self, e: Equation, space: Space) -> bool:
         """Whether an operand is read other than straight through."""
+        if isinstance(getattr(e.operation, "lower", None), IndexMap):
+            return True
         return any(
             not (view.is_whole(space.shape) or view.root.size == 1)
             for view in self._aligned(e, space.shape)
-        ) or isinstance(getattr(e.operation, "lower", None), IndexMap)
+        )
 
     def _aligned(self, e: Equation, shape: tuple[int, ...]) -> Iterator[View]:
         """The operands of an elementwise equation or a fold as views of ``shape``."""

@@ -197,15 +197,18 @@ def _rows(fused: Fused, kernel: Rows) -> Launch:
 
 def _columns(fused: Fused, single: Single) -> Launch:
     e = single.equation
-    view, (out,) = fused.matrix(e), e.outputs
+    view, (out,) = fused.matrices(e), e.outputs
     assert view is not None
-    rows, columns = view.shape
+    batch, rows, columns = view.shape
     source = emit_columns(
-        e.operation.lower, rows, columns, view.strides[0], view.offset, (out.dtype, view.root.dtype)
+        e.operation.lower, view.shape, view.strides[:2], (out.dtype, view.root.dtype)
     )
-    grain = CHAINS * host_lanes(out.dtype) if rows * columns > MOST_ALONE else 0
+    grain = 1 if batch > 1 else CHAINS * host_lanes(out.dtype)
+    grain = grain if view.root.size > MOST_ALONE else 0
+    total = batch if batch > 1 else columns
     operands = [out, view.root]
-    return Launch(e.name, compiled(source), operands, {0}, {}, columns, grain, source)
+    offsets = {1: view.offset}
+    return Launch(e.name, compiled(source), operands, {0}, {}, total, grain, source, offsets)
 
 
 def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:

@@ -14,18 +14,28 @@ from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.backend.scalar import Expr, xp
 from tinygrad_ai.jit.lower import identity_of
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
-from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, host_lanes, looped
+from tinygrad_ai.kernels.cpu.simd import (
+    I64,
+    KERNEL,
+    POINTER,
+    Simd,
+    element_type,
+    host_lanes,
+    looped,
+)
 
 CHAINS = 4
 
 
 def emit_columns(
-    fold: Fold, rows: int, columns: int, row_stride: int, offset: int, dtypes: tuple[Any, Any]
+    fold: Fold, shape: tuple[int, int, int], strides: tuple[int, int], dtypes: tuple[Any, Any]
 ) -> str:
-    """``out[j] = fold over i of in[offset + i·row_stride + j]``; operands are out, in.
+    """``out[b, j] = fold over i of in[b·strides[0] + i·strides[1] + j]``; operands are out, in.
 
-    ``begin`` and ``end`` are columns, multiples of the vector's lanes but for the last.
+    ``shape`` is (batch, rows, columns). Units of work are those of the batch; where there is only
+    one, columns: multiples of the vector's lanes but for the last.
     """
+    (batch, rows, columns), row_stride = shape, strides[1]
     module = ir.Module("columns")
     function = ir.Function(module, KERNEL, "kernel")
     table, begin, end, _ = function.args
@@ -38,7 +48,7 @@ def emit_columns(
     )
     none = simd.constant(out_dtype, identity_of(fold, out_dtype))
 
-    def block(first: ir.Value, vectors: int, active: int | None) -> None:
+    def block(out: ir.Value, source: ir.Value, first: ir.Value, vectors: int, active: int | None) -> None:
         """``vectors`` of columns from ``first`` on, over all rows."""
         apart = CHAINS // vectors
         cells = []
@@ -48,7 +58,7 @@ def emit_columns(
             build.store(none, cells[-1])
 
         def add(row: ir.Value, chain: int) -> None:
-            start = build.add(build.mul(row, I64(row_stride)), I64(offset))
+            start = build.mul(row, I64(row_stride))
             for n in range(vectors):
                 at = build.add(build.add(start, first), I64(n * lanes))
                 value = simd.cast(simd.load(in_dtype, source, at, active), out_dtype)
@@ -73,17 +83,27 @@ def emit_columns(
                 (total,) = Evaluator(simd, {acc: total})(result)
             simd.store(total, out, build.add(first, I64(n * lanes)), active)
 
-    whole = columns - columns % lanes
-    stop = build.select(build.icmp_signed("<", end, I64(whole)), end, I64(whole))
-    wide = CHAINS * lanes
-    with looped(build, begin, stop, wide) as first:
-        block(first, CHAINS, None)
-    span = build.sub(stop, begin)
-    short = build.and_(span, I64(wide - 1))
-    with looped(build, build.sub(stop, short), stop, lanes) as first:
-        block(first, 1, None)
-    if whole < columns:
-        with build.if_then(build.icmp_signed("==", end, I64(columns))):
-            block(I64(whole), 1, columns - whole)
+    def item(out: ir.Value, source: ir.Value, begin: ir.Value, end: ir.Value) -> None:
+        """The columns from ``begin`` to ``end``."""
+        whole = columns - columns % lanes
+        stop = build.select(build.icmp_signed("<", end, I64(whole)), end, I64(whole))
+        wide = CHAINS * lanes
+        with looped(build, begin, stop, wide) as first:
+            block(out, source, first, CHAINS, None)
+        short = build.and_(build.sub(stop, begin), I64(wide - 1))
+        with looped(build, build.sub(stop, short), stop, lanes) as first:
+            block(out, source, first, 1, None)
+        if whole < columns:
+            with build.if_then(build.icmp_signed("==", end, I64(columns))):
+                block(out, source, I64(whole), 1, columns - whole)
+
+    if batch == 1:
+        item(out, source, begin, end)
+    else:
+        to, of = element_type(out_dtype), element_type(in_dtype)
+        with looped(build, begin, end, 1) as b:
+            here = build.gep(out, [build.mul(b, I64(columns))], source_etype=to)
+            there = build.gep(source, [build.mul(b, I64(strides[0]))], source_etype=of)
+            item(here, there, I64(0), I64(columns))
     build.ret_void()
     return str(module)
