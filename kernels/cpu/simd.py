@@ -311,30 +311,50 @@ def looped(build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> I
     build.position_at_end(done)
 
 
+def machine_code(source: str) -> bytes:
+    """The host's object code of LLVM IR."""
+    _initialized()
+    module = llvm.parse_assembly(source)
+    module.verify()
+    machine = _machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False  # the vectors are written
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    return machine.emit_object(module)
+
+
+@cache
+def _initialized() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def _machine() -> Any:
+    # explicit 512-bit vectors are meant: some CPUs' defaults would split them
+    features = llvm.get_host_cpu_features().flatten() + (
+        ",-prefer-256-bit" if "x86" in llvm.get_process_triple() else ""
+    )
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
+    )
+
+
 class Native:
     """A compiled function: ``address`` and, called with addresses, the function itself.
 
     Keeps the engine that owns the code alive.
     """
 
-    def __init__(self, source: str, name: str, arguments: int) -> None:
-        """Compile LLVM IR whose function ``name`` takes that many pointers and returns nothing."""
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        module = llvm.parse_assembly(source)
-        module.verify()
-        # explicit 512-bit vectors are meant: some CPUs' defaults would split them
-        features = llvm.get_host_cpu_features().flatten() + (
-            ",-prefer-256-bit" if "x86" in llvm.get_process_triple() else ""
-        )
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=features, opt=3
-        )
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = options.slp_vectorization = False  # the vectors are written
-        passes = llvm.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(module, passes)
-        self.engine = llvm.create_mcjit_compiler(module, machine)
+    def __init__(self, code: str | bytes, name: str, arguments: int) -> None:
+        """Load object code, or compile LLVM IR, whose function ``name`` returns nothing.
+
+        It takes that many pointers or 64-bit integers.
+        """
+        _initialized()
+        code = machine_code(code) if isinstance(code, str) else code
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+        self.engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self.engine.finalize_object()
         self.address = self.engine.get_function_address(name)
         self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(self.address)

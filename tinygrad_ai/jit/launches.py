@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.jit.cache import compiled
 from tinygrad_ai.jit.fuse import Fused, Rows, Single
 from tinygrad_ai.jit.lower_columns import CHAINS, emit_columns
-from tinygrad_ai.jit.lower_rows import emit_rows
+from tinygrad_ai.jit.lower_rows import emit_rows, row_lanes
 from tinygrad_ai.jit.program import Equation, Var
-from tinygrad_ai.jit.rows import RowProgram
+from tinygrad_ai.jit.rows import RowProgram, fold_key
 from tinygrad_ai.jit.views import View, contiguous
 from tinygrad_ai.kernels.cpu.gemm import (
     LARGE,
@@ -31,7 +32,6 @@ from tinygrad_ai.kernels.cpu.simd import Native, host_lanes
 from tinygrad_ai.ops.products import linear_
 
 MOST_ALONE = 1 << 15  # elements that one thread does sooner than several
-_compiled: dict[str, Native] = {}
 
 
 @dataclass(eq=False)
@@ -48,7 +48,7 @@ class Launch:
     scratch: dict[int, int]
     total: int
     grain: int
-    source: str
+    source: str | Callable[[], str]  #: the LLVM IR
     offsets: dict[int, int] = field(default_factory=dict)  #: where operands begin, in elements
 
     def reads(self) -> Iterator[Var]:
@@ -118,19 +118,19 @@ class Lowering:
         if rows is None:
             source, step = self._panels(b, p)
             offset, p = 0, replace(p, b_batch=step)
-        text = emit_product(p)
+        emit = partial(emit_product, p)
         offsets = {1: a.offset, 2: offset}
         grain = 1 if m * n * k > MOST_ALONE * 16 else 0
         self.launches.append(
             Launch(
                 e.name,
-                compiled(text),
+                compiled(repr(p), emit),
                 [out, a.root, source],
                 {0},
                 {},
                 units(p),
                 grain,
-                text,
+                emit,
                 offsets,
             )
         )
@@ -144,36 +144,30 @@ class Lowering:
         if key not in self.packed:
             packing = Packing(p.k, p.n, b.strides[-2:], width, tuple(repeated), p.b_batch, p.dtype)
             panels = self.packed[key] = Var((math.prod(repeated), size), np.dtype(p.dtype))
-            text = emit_pack(packing)
+            emit = partial(emit_pack, packing)
             total = packing_units(packing)
             grain = 1 if total * p.k > MOST_ALONE // 8 else 0
             self.launches.append(
                 Launch(
                     "pack",
-                    compiled(text),
+                    compiled(repr(packing), emit),
                     [panels, b.root],
                     {0},
                     {},
                     total,
                     grain,
-                    text,
+                    emit,
                     {1: b.offset},
                 )
             )
         return self.packed[key], tuple(s * size for s in steps)
 
 
-def compiled(source: str) -> Native:
-    """The code of a kernel called ``kernel``; equal sources are compiled once."""
-    key = hashlib.sha256(source.encode()).hexdigest()
-    if key not in _compiled:
-        _compiled[key] = Native(source, "kernel", 4)
-    return _compiled[key]
-
-
 def _rows(fused: Fused, kernel: Rows) -> Launch:
     program = RowProgram(fused, kernel)
-    source = emit_rows(program, "kernel")
+    lanes = row_lanes(program)
+    source = partial(emit_rows, program, lanes)
+    native = compiled(f"{lanes} {program.key()}", source)
     flat = kernel.outer is None
     total = kernel.size if flat else kernel.rows
     grain = (host_lanes() if flat else 1) if kernel.size > MOST_ALONE else 0
@@ -184,7 +178,7 @@ def _rows(fused: Fused, kernel: Rows) -> Launch:
     name = "+".join(dict.fromkeys(e.name for e in kernel.equations))
     return Launch(
         name,
-        compiled(source),
+        native,
         program.operands,
         program.writes,
         scratch,
@@ -199,16 +193,17 @@ def _columns(fused: Fused, single: Single) -> Launch:
     e = single.equation
     view, (out,) = fused.matrices(e), e.outputs
     assert view is not None
-    batch, rows, columns = view.shape
-    source = emit_columns(
-        e.operation.lower, view.shape, view.strides[:2], (out.dtype, view.root.dtype)
-    )
+    batch, _, columns = view.shape
+    fold, dtypes = e.operation.lower, (out.dtype, view.root.dtype)
+    source = partial(emit_columns, fold, view.shape, view.strides[:2], dtypes)
+    key = f"columns {fold_key(fold, out.dtype)} {view.shape} {view.strides[:2]} {dtypes}"
     grain = 1 if batch > 1 else CHAINS * host_lanes(out.dtype)
     grain = grain if view.root.size > MOST_ALONE else 0
     total = batch if batch > 1 else columns
     operands = [out, view.root]
     offsets = {1: view.offset}
-    return Launch(e.name, compiled(source), operands, {0}, {}, total, grain, source, offsets)
+    native = compiled(key, source)
+    return Launch(e.name, native, operands, {0}, {}, total, grain, source, offsets)
 
 
 def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:

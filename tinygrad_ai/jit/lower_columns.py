@@ -48,7 +48,9 @@ def emit_columns(
     )
     none = simd.constant(out_dtype, identity_of(fold, out_dtype))
 
-    def block(out: ir.Value, source: ir.Value, first: ir.Value, vectors: int, active: int | None) -> None:
+    def block(
+        out: ir.Value, source: ir.Value, first: ir.Value, vectors: int, active: int | None
+    ) -> None:
         """``vectors`` of columns from ``first`` on, over all rows."""
         apart = CHAINS // vectors
         cells = []

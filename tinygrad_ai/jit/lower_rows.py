@@ -21,15 +21,17 @@ from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, host_lanes,
 Values = dict[Expr, ir.Value]
 
 
-def emit_rows(program: RowProgram, name: str, lanes: int | None = None) -> str:
+def emit_rows(program: RowProgram, lanes: int) -> str:
     """The LLVM IR of a fused kernel."""
-    module = ir.Module(name)
-    function = ir.Function(module, KERNEL, name)
-    if lanes is None:
-        reals = [v.dtype for v in program.operands if v.dtype.kind == "f" and v.size > 1]
-        lanes = host_lanes(max(reals, key=lambda d: d.itemsize, default=np.float32))
-    RowWriter(program, lanes, function).write()
+    module = ir.Module("rows")
+    RowWriter(program, lanes, ir.Function(module, KERNEL, "kernel")).write()
     return str(module)
+
+
+def row_lanes(program: RowProgram) -> int:
+    """The lanes of a fused kernel on this host: a register of its widest real numbers."""
+    reals = [v.dtype for v in program.operands if v.dtype.kind == "f" and v.size > 1]
+    return host_lanes(max(reals, key=lambda d: d.itemsize, default=np.dtype(np.float32)))
 
 
 class RowWriter:
@@ -207,8 +209,8 @@ class RowWriter:
         self._last = evaluate
 
     def _position(self, counters: dict[int, ir.Value]) -> ir.Value:
-        position = I64(0)
-        for loop, n in enumerate(self.program.shape):
+        position = counters[0]
+        for loop, n in enumerate(self.program.shape[1:], start=1):
             position = self.builder.add(self.builder.mul(position, I64(n)), counters[loop])
         return position
 

@@ -246,8 +246,5 @@ class Execution:
 
     def source(self) -> str:
         """The kernels' LLVM IR."""
-        found: dict[str, Callable[[], None] | None] = {}
-        for launch in self.launches:
-            if isinstance(launch, Launch):
-                found[launch.source] = None
-        return "\n".join(found)
+        emitters = {id(k.native): k.source for k in self.launches if isinstance(k, Launch)}
+        return "\n".join(s if isinstance(s, str) else s() for s in emitters.values())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygrad_ai.autodiff.lowering import Fold, IndexMap
-from tinygrad_ai.backend.scalar import Expr, cast, const
+from tinygrad_ai.backend.scalar import Expr, cast, const, order, xp
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.lower import Operand, dot, index, load, moved_element
 from tinygrad_ai.jit.program import Equation, Var
@@ -65,6 +65,22 @@ class RowProgram:
         self._built: dict[tuple[Var, int], Expr] = {}
         for e in kernel.equations:
             self._place(e)
+
+    def key(self) -> str:
+        """All that the code depends on, as text."""
+        size = (self.outer, self.columns) if self.outer is not None else "flat"
+        lines = [f"rows {size} {[v.dtype.name for v in self.operands]} {sorted(self.scratch)}"]
+        for phase in self.phases:
+            roots = [e for _, e in phase.stores] + [f.element for f in phase.folds]
+            roots += [e for _, e in phase.row_values]
+            named = {e: k for k, e in enumerate(order(roots))}
+            lines += [f"{e.op} {e.attr!r} {e.dtype} {[named[a] for a in e.args]}" for e in named]
+            lines.append(f"stores {[(k, named[e]) for k, e in phase.stores]}")
+            for f in phase.folds:
+                lines.append(f"fold {f.symbol.attr} {named[f.element]} {described(f)}")
+            lines.append(f"values {[(s.attr, named[e]) for s, e in phase.row_values]}")
+            lines.append(f"row stores {[(k, s.attr) for k, s in phase.row_stores]}")
+        return "\n".join(lines)
 
     # ------------------------------------------------------------------------------------ phases
 
@@ -182,6 +198,18 @@ class RowProgram:
         if number in self.scratch:
             return load(number, view.root.aval, index(len(self.shape) - 1))
         return load(number, view.root.aval, dot(at, view.strides))
+
+
+def described(folding: Folding) -> str:
+    """A fold as text: what it combines, from what, to what."""
+    return fold_key(folding.fold, folding.symbol.dtype)
+
+
+def fold_key(fold: Fold, dtype: Any) -> str:
+    """A fold of ``dtype`` as text."""
+    acc, x = (Expr("symbol", (), dtype, name) for name in ("acc", "x"))
+    finish = fold.finish and repr(fold.finish(xp, acc, 2).astype(dtype))
+    return f"{fold.combine(xp, acc, x)!r} from {fold.identity} to {finish}"
 
 
 def _folds(e: Equation) -> bool:
