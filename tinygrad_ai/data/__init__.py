@@ -1,5 +1,6 @@
 """Data sets that come along or are fetched, and the way from a data set to batches."""
 
+from tinygrad_ai.data import image, text
 from tinygrad_ai.data.dataset import Dataset, Subset, TensorDataset, random_split
 from tinygrad_ai.data.digits import fashion_mnist, mnist, mnist_small
 from tinygrad_ai.data.loader import DataLoader
@@ -12,6 +13,7 @@ __all__ = [
     "Subset",
     "TensorDataset",
     "fashion_mnist",
+    "image",
     "imdb",
     "mnist",
     "mnist_small",
@@ -19,4 +21,5 @@ __all__ = [
     "random_split",
     "rotten_tomatoes",
     "shakespeare",
+    "text",
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.data import store
-from tinygrad_ai.errors import DataError, ValueRangeError
+from tinygrad_ai.data.image import pillow
+from tinygrad_ai.errors import ValueRangeError
 
 PLAY = re.compile(r"^.+\n\nby William Shakespeare$", re.MULTILINE)
 SPLITS = ("train", "validation", "all")
@@ -43,12 +44,6 @@ def photo(name: str = "chelsea") -> np.ndarray[Any, Any]:
     names = sorted(path.stem for path in store.BUNDLED.glob("*.jpg"))
     if name not in names:
         raise ValueRangeError(f"photo: no picture {name!r}; there are {', '.join(names)}")
-    try:
-        from PIL import Image  # noqa: PLC0415 - an optional library, slow to import
-    except ImportError:
-        raise DataError(
-            "photo needs the package Pillow, which is not installed",
-            "   help: pip install 'tinygrad_ai[plot]'",
-        ) from None
+    Image, _ = pillow()
     with Image.open(store.BUNDLED / f"{name}.jpg") as picture:
         return np.array(picture.convert("RGB"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.data.image import channels, pillow
 from tinygrad_ai.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -25,7 +25,7 @@ def scan(path: str | os.PathLike[str]) -> Array:
     Raises DataError where the file is missing, no picture, or shows no ink, and where Pillow is not
     installed.
     """
-    page = _channels(path)
+    page = channels(path)
     border = np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])
     away = page - np.median(border, axis=0)
     ink = np.sqrt(np.square(away).sum(axis=-1) / 3).astype(np.float32)  # 1 from white to black
@@ -38,45 +38,9 @@ def scan(path: str | os.PathLike[str]) -> Array:
     return _centred(_fitted(cut))
 
 
-def _channels(path: str | os.PathLike[str]) -> Array:
-    """The picture as (height, width, 4) in [0, 1]: opacity, and red, green, blue times it."""
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 - an optional library, slow to import
-    except ImportError:
-        raise DataError(
-            "pictures need the package Pillow, which is not installed",
-            "   help: pip install 'tinygrad_ai[plot]'",
-        ) from None
-    too_large = Image.DecompressionBombError, Image.DecompressionBombWarning
-    reason = "it is not a whole picture"
-    try:
-        strict = warnings.catch_warnings(action="error", category=too_large[1])
-        with strict, Image.open(path) as opened:
-            return _floats(ImageOps.exif_transpose(opened))
-    except UnidentifiedImageError:
-        reason = "it is not a picture"
-    except too_large:
-        reason = "it is too large a picture"
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or reason
-    raise DataError(f"cannot read {os.fspath(path)}: {reason}")
-
-
-def _floats(picture: Any) -> Array:
-    """The channels of :func:`_channels`. Pillow would clip brightness of more than 8 bits."""
-    if picture.mode[0] in "IF":
-        grey = np.asarray(picture, dtype=np.float32)
-        grey = grey / (65535 if picture.mode[0] == "I" else max(float(np.abs(grey).max()), 1e-30))
-        return np.stack([grey, grey, grey, np.ones_like(grey)], axis=-1)
-    channels = np.asarray(picture.convert("RGBA"), dtype=np.float32) / 255
-    channels[..., :3] *= channels[..., 3:]
-    return channels
-
-
 def _fitted(ink: Array) -> Array:
     """``ink`` scaled so that its longer side has 20 pixels."""
-    from PIL import Image  # noqa: PLC0415 - an optional library, slow to import
-
+    Image, _ = pillow()
     height, width = (max(1, round(side * BOX / max(ink.shape))) for side in ink.shape)
     scaled = Image.fromarray(ink).resize((width, height), Image.Resampling.BOX)
     array = np.asarray(scaled)
