@@ -24,3 +24,18 @@ def data_folder() -> Path | None:
     """The folder named by ``TINYGRAD_AI_DATA``, which holds full data sets; None without it."""
     named = os.environ.get("TINYGRAD_AI_DATA")
     return Path(named).expanduser() if named else None
+
+
+def threads() -> int:
+    """How many threads compiled steps use: ``TINYGRAD_AI_NUM_THREADS``, ``OMP_NUM_THREADS``, or one
+    for each core that this process may run on.
+
+    What is computed does not depend on it.
+    """
+    for name in ("TINYGRAD_AI_NUM_THREADS", "OMP_NUM_THREADS"):
+        named = os.environ.get(name, "")
+        if named.isdecimal() and int(named) > 0:
+            return int(named)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

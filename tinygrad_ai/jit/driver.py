@@ -3,22 +3,27 @@
 A launch is four 64-bit words: the kernel's address, that of its operands' addresses, how many
 rows (or elements) there are, and the number to whose multiples threads divide them (0: the first
 thread does it alone). Kernels are ``kernel(table, begin, end, part)``. Threads meet at a counter
-that each raises by one after each launch; who waits long yields its core.
+that each raises by one after each launch and that is never set back; who waits long yields its
+core. A *job* is six words: its number, and the arguments of ``run`` but for the part.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
-from tinygrad_ai.kernels.cpu.simd import Native
+from tinygrad_ai.kernels.cpu.simd import Native, machine_code
 
 WORDS = 4
+JOB = 6
 SPINS = 2000  # before a waiting thread yields
+PATIENCE = 20_000  # looks for the next job before a thread goes to sleep
+YIELD = "SwitchToThread" if os.name == "nt" else "sched_yield"
 
 SOURCE = f"""
-declare i32 @sched_yield()
+declare i32 @{YIELD}()
 
-define void @run(ptr %launches, i64 %count, i64 %part, i64 %parts, ptr %counter) {{
+define void @run(ptr %launches, i64 %count, i64 %part, i64 %parts, ptr %counter, i64 %base) {{
 entry:
   br label %head
 head:
@@ -66,7 +71,8 @@ meet:
   br i1 %single, label %arrived, label %barrier
 barrier:
   %before = atomicrmw add ptr %counter, i64 1 seq_cst
-  %goal = mul i64 %next, %parts
+  %passed = mul i64 %next, %parts
+  %goal = add i64 %base, %passed
   br label %spin
 spin:
   %spins = phi i64 [ 0, %barrier ], [ %again, %longer ]
@@ -78,7 +84,7 @@ waiting:
   %tired = icmp sgt i64 %again, {SPINS}
   br i1 %tired, label %yield, label %longer
 yield:
-  %ignored = call i32 @sched_yield()
+  %ignored = call i32 @{YIELD}()
   br label %longer
 longer:
   br label %spin
@@ -87,10 +93,65 @@ arrived:
 done:
   ret void
 }}
+
+define void @post(ptr %job) {{
+  %number = load i64, ptr %job
+  %next = add i64 %number, 1
+  store atomic i64 %next, ptr %job seq_cst, align 8
+  ret void
+}}
+
+define void @serve(ptr %job, i64 %part, ptr %seen) {{
+entry:
+  %last = load i64, ptr %seen
+  br label %look
+look:
+  %looks = phi i64 [ 0, %entry ], [ %again, %on ]
+  %number = load atomic i64, ptr %job seq_cst, align 8
+  %new = icmp ne i64 %number, %last
+  br i1 %new, label %work, label %wait
+wait:
+  %again = add i64 %looks, 1
+  %tired = icmp sgt i64 %again, {PATIENCE}
+  br i1 %tired, label %leave, label %polite
+polite:
+  %low = and i64 %again, 255
+  %due = icmp eq i64 %low, 0
+  br i1 %due, label %give, label %on
+give:
+  %ignored = call i32 @{YIELD}()
+  br label %on
+on:
+  br label %look
+work:
+  store i64 %number, ptr %seen
+  %p1 = getelementptr i64, ptr %job, i64 1
+  %p2 = getelementptr i64, ptr %job, i64 2
+  %p3 = getelementptr i64, ptr %job, i64 3
+  %p4 = getelementptr i64, ptr %job, i64 4
+  %p5 = getelementptr i64, ptr %job, i64 5
+  %launches = load ptr, ptr %p1
+  %count = load i64, ptr %p2
+  %parts = load i64, ptr %p3
+  %counter = load ptr, ptr %p4
+  %base = load i64, ptr %p5
+  %mine = icmp slt i64 %part, %parts
+  br i1 %mine, label %do, label %leave
+do:
+  call void @run(ptr %launches, i64 %count, i64 %part, i64 %parts, ptr %counter, i64 %base)
+  br label %leave
+leave:
+  ret void
+}}
 """
 
 
 @cache
-def driver() -> Native:
-    """The compiled driver: ``run(launches, count, part, parts, counter)`` on addresses."""
-    return Native(SOURCE, "run", 5)
+def driver() -> tuple[Native, Native, Native]:
+    """``run(launches, count, part, parts, counter, base)``, ``post(job)``, ``serve(job, part, seen)``.
+
+    ``post`` gives the job its next number; ``serve`` waits a while for a number other than the one
+    at ``seen``, then takes part in that job.
+    """
+    code = machine_code(SOURCE)
+    return Native(code, "run", 6), Native(code, "post", 1), Native(code, "serve", 3)

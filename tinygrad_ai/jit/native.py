@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_ai.jit.driver import WORDS, driver
+from tinygrad_ai.config import threads
+from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.launches import Call, Launch, Lowering, addresses
 from tinygrad_ai.jit.program import Program, Var
+from tinygrad_ai.jit.threads import run_launches
 from tinygrad_ai.jit.update import Update
 
 ALIGN = 64
@@ -139,7 +141,7 @@ class Execution:
                         skip = launch.offsets.get(k, 0) * v.dtype.itemsize
                         self.uses.setdefault(v, []).append((len(entries), skip))
                     entries.append(0)
-                scratch = max(scratch, sum(launch.scratch.values()))
+                scratch = max(scratch, sum(launch.scratch.values()) * threads())
         self.table = np.array([*entries, 0], np.uint64)
         self._scratch = np.zeros(scratch + ALIGN, np.uint8)
         base = addresses([self._scratch])[0]
@@ -156,7 +158,7 @@ class Execution:
             at = base
             for k, size in launch.scratch.items():
                 self.table[start + k] = at
-                at += size
+                at += size * threads()
             begin = len(words) // WORDS
             words += [launch.native.address, first + 8 * start, launch.total, launch.grain]
             before = self.segments[-1] if self.segments else None
@@ -166,6 +168,8 @@ class Execution:
                 self.segments.append((begin, begin + 1))
         if self.commit == len(self.launches) and self.checked:
             self.segments.append(self._has_nan)
+        shared = any(grain for grain in words[WORDS - 1 :: WORDS])
+        self.threads = threads() if shared else 1
         self.words = np.array([*words, 0], np.uint64)
         self._first = addresses([self.words])[0]
         for v, array in self.memory.items():
@@ -214,14 +218,13 @@ class Execution:
 
     def _run(self) -> bool:
         """Everything in order; False where a NaN ended it."""
-        run = driver()
         for segment in self.segments:
             if not isinstance(segment, tuple):
                 if segment():
                     return False
             else:
                 begin, end = segment
-                run(self._first + 8 * WORDS * begin, end - begin, 0, 1, 0)
+                run_launches(self._first + 8 * WORDS * begin, end - begin, self.threads)
         return True
 
     def _has_nan(self) -> bool:

@@ -58,10 +58,10 @@ class _Pullback:
 
     def _results(self, g: Any) -> list[Any]:
         self.unchanged.check()
-        lifted = mode.grad
+        given = [g.get(k) if isinstance(g, Bundle) else g for k in range(len(self.outputs))]
+        lifted = mode.grad or any(isinstance(part, Value) for part in given)
         cotangents = []
-        for k, leaf in enumerate(self.outputs):
-            part = g.get(k) if isinstance(g, Bundle) else g
+        for part, leaf in zip(given, self.outputs, strict=True):
             part = np.zeros(leaf[0], leaf[1]) if part is None else part
             cotangents.append(part if isinstance(part, Value) else Tensor.box(part))
         with self._outputs_in_place():

@@ -1,0 +1,83 @@
+"""The threads that share a step's launches: they wait in native code, and sleep when nothing comes.
+
+A step is posted as a job (see :mod:`tinygrad_ai.jit.driver`); the caller is part 0 of it. What is
+computed does not depend on how many threads there are. After a fork the child starts its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+
+from tinygrad_ai.jit.driver import JOB, driver
+
+
+class Pool:
+    """``parts`` threads, the caller's among them."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self.busy = threading.Lock()
+        self._job = np.zeros(JOB, np.int64)
+        self._counter = np.zeros(1, np.int64)
+        self._address = self._job.ctypes.data
+        self._asleep = [False] * parts
+        self._wake = [threading.Semaphore(0) for _ in range(parts)]
+        self.base = 0
+        for part in range(1, parts):
+            threading.Thread(target=self._work, args=(part,), daemon=True).start()
+
+    def run(self, launches: int, count: int) -> None:
+        """All ``count`` launches at an address, done together."""
+        run, post, _ = driver()
+        counter = self._counter.ctypes.data
+        self._job[1:] = launches, count, self.parts, counter, self.base
+        post(self._address)
+        for part in range(1, self.parts):
+            if self._asleep[part]:
+                self._wake[part].release()
+        run(launches, count, 0, self.parts, counter, self.base)
+        self.base += count * self.parts
+
+    def _work(self, part: int) -> None:
+        _, _, serve = driver()
+        seen = np.zeros(1, np.int64)
+        address = seen.ctypes.data
+        while True:
+            before = seen[0]
+            serve(self._address, part, address)
+            if seen[0] == before:
+                self._asleep[part] = True
+                if self._job[0] == seen[0]:  # else a job was posted just before
+                    self._wake[part].acquire()
+                self._asleep[part] = False
+
+
+_pools: dict[int, Pool] = {}
+_making = threading.Lock()
+
+
+def run_launches(launches: int, count: int, threads: int) -> None:
+    """``count`` launches at an address, by as many threads; by one where the others are busy."""
+    pool = _pool(threads) if threads > 1 else None
+    if pool is not None and pool.busy.acquire(blocking=False):
+        try:
+            pool.run(launches, count)
+        finally:
+            pool.busy.release()
+    else:
+        driver()[0](launches, count, 0, 1, 0, 0)
+
+
+def _pool(threads: int) -> Pool:
+    found = _pools.get(threads)
+    if found is None:
+        with _making:
+            found = _pools.setdefault(threads, _pools.get(threads) or Pool(threads))
+    return found
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
