@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.autodiff import mode, no_grad
 from tinygrad_ai.backend import backend_of
 from tinygrad_ai.errors import ValueRangeError
-from tinygrad_ai.ops.elementwise import absolute, square
+from tinygrad_ai.ops.elementwise import absolute, maximum, minimum, square
+from tinygrad_ai.ops.reduce import amax
 from tinygrad_ai.ops.reduce import sum as sum_over
 from tinygrad_ai.tensor import Tensor
 
@@ -64,6 +66,8 @@ def clip_grad_norm_(
         raise ValueRangeError(
             f"clip_grad_norm_: needs max_norm ≥ 0 and norm_type > 0, got {max_norm}, {norm_type}"
         )
+    if mode.capture is not None:
+        return _captured_clip(_listed(parameters), max_norm, norm_type)
     grads = _gradients(parameters)
     norm = (
         float(np.linalg.norm([_norm(g.array, norm_type) for g in grads], norm_type))
@@ -79,6 +83,22 @@ def clip_grad_norm_(
     return norm
 
 
+def _captured_clip(params: list[Tensor], max_norm: float, order: float) -> Any:
+    """The same as part of a compiled step; the norm is a tensor of float64 then."""
+    held = [p for p in params if p.grad is not None]
+    with no_grad():
+        wide = [absolute(p.grad.astype(np.float64)) for p in held]
+        if order == np.inf:
+            norm: Any = functools.reduce(maximum, [amax(g) for g in wide])
+        else:
+            norm = functools.reduce(operator.add, [sum_over(g**order) for g in wide])
+            norm = norm ** (1 / order)
+        factor = minimum(max_norm / (norm + 1e-6), 1.0)
+        for p in held:
+            p.grad = p.grad * factor.astype(p.grad.dtype)
+    return norm
+
+
 def _norm(array: Any, order: float) -> float:
     xp = backend_of(array).xp
     with np.errstate(all="ignore"):  # squares of float32 gradients would leave its range
@@ -89,6 +109,10 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """Limit every element of the gradients to ±``clip_value``, in place."""
     if not clip_value >= 0:
         raise ValueRangeError(f"clip_grad_value_: clip_value must be ≥ 0, got {clip_value}")
+    if mode.capture is not None:
+        for p in (p for p in _listed(parameters) if p.grad is not None):
+            p.grad = p.grad.clip(-clip_value, clip_value)
+        return
     for grad in _gradients(parameters):
         backend_of(grad.array).xp.clip(grad.array, -clip_value, clip_value, out=grad.array)
         grad.version[0] += 1
