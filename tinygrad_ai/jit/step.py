@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.expand import expanded
 from tinygrad_ai.jit.guards import World, fetch
-from tinygrad_ai.jit.native import Execution, Output
 from tinygrad_ai.jit.program import (
     Program,
     Var,
@@ -26,6 +25,9 @@ from tinygrad_ai.jit.program import (
 )
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.tree import flatten
+
+if TYPE_CHECKING:
+    from tinygrad_ai.jit.native import Execution
 
 
 def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> Any:
@@ -232,6 +234,8 @@ class Plan:
         self.world.settle()
 
     def _execution(self, program: Program, checked: list[int]) -> Execution:
+        from tinygrad_ai.jit.native import Execution, Output  # noqa: PLC0415 - LLVM loads slowly
+
         outputs = [Output(v, *o) for v, o in zip(program.outputs, self.outputs, strict=True)]
         return Execution(program, outputs, checked)
 
