@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_ai.autodiff import Value
 from tinygrad_ai.config import threads
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.launches import Call, Launch, Lowering, addresses
-from tinygrad_ai.jit.program import Program, Var
+from tinygrad_ai.jit.program import Input, Program, Var
 from tinygrad_ai.jit.threads import run_launches
 from tinygrad_ai.jit.update import Update
 
@@ -172,6 +173,20 @@ class Execution:
         self.threads = threads() if shared else 1
         self.words = np.array([*words, 0], np.uint64)
         self._first = addresses([self.words])[0]
+        kinds: dict[str, list[Input]] = {}
+        for source in self.program.inputs:
+            kinds.setdefault(source.kind, []).append(source)
+        settings = kinds.pop("number", [])
+        self._settings = [source.key for source in settings]
+        self.numbers = np.zeros(len(settings))
+        for k, source in enumerate(settings):
+            self.memory[source.var] = self.numbers[k : k + 1].reshape(())
+        self._arguments = kinds.pop("argument", [])
+        kinds.pop("draw", None)
+        self._states = [(s.var, s.fetch) for listed in kinds.values() for s in listed]
+        self._direct = list(self.direct.items())
+        views = [(k, self.fused.views[o.var]) for k, o in enumerate(self.outputs)]
+        self._indirect = [(k, view, view.root) for k, view in views if k not in self.direct]
         for v, array in self.memory.items():
             self._point(v, array)
 
@@ -182,39 +197,57 @@ class Execution:
 
     # --------------------------------------------------------------------------------------- run
 
-    def __call__(self, arrays: Sequence[Any], targets: Sequence[Any]) -> list[Any] | None:
-        """The outputs for ``arrays`` in the place of the program's inputs.
+    def __call__(
+        self,
+        arguments: Sequence[Any],
+        draws: dict[Var, Any],
+        numbers: Sequence[dict[str, Any]],
+        targets: Sequence[Any],
+    ) -> list[Any] | None:
+        """The outputs, in order; None where a NaN was found that matters.
 
-        ``targets`` are the arrays of the outputs that are written in place, None for the others.
+        ``arguments`` are indexed by the keys of the program's arguments, ``numbers`` by those of
+        its numbers; ``targets`` are the arrays of the outputs that are written in place, None for
+        the others.
         """
+        self.numbers[:] = [numbers[place][name] for place, name in self._settings]
+        for source in self._arguments:
+            given = arguments[source.key]
+            self._take(source.var, given.array if isinstance(given, Value) else given)
+        for v, array in draws.items():
+            self._take(v, array)
         memory = self.memory
-        for source, array in zip(self.program.inputs, arrays, strict=True):
-            v = source.var
-            if memory.get(v) is not array:
-                fitting = np.ascontiguousarray(array, v.dtype).reshape(v.shape)
-                memory[v] = array
-                if fitting is not array:
-                    memory[v] = fitting
-                self._point(v, fitting)
-        for k, v in self.direct.items():
-            target = targets[k]
-            if target is None or not target.flags.c_contiguous:
-                target = np.empty(v.shape, v.dtype)
-            if memory.get(v) is not target:
-                memory[v] = target
-                self._point(v, target)
+        for v, fetch in self._states:
+            array = fetch()
+            if array is not memory.get(v):
+                self._take(v, array)
+        results: list[Any] = list(targets)
+        for k, v in self._direct:
+            array = results[k]
+            if array is None:
+                array = results[k] = np.empty(v.shape, v.dtype)
+            elif array is memory.get(v):
+                continue
+            self._take(v, array)
         if not self._run():
             return None
-        results: list[Any] = []
-        for k, (v, _, _) in enumerate(self.outputs):
-            view = self.fused.views[v]
-            made = memory[view.root]
-            if k not in self.direct:
-                made = np.array(view.array(made))
-            if targets[k] is not None and made is not targets[k]:
-                np.copyto(targets[k], made)
-            results.append(made)
+        for k, v in self._direct:
+            if memory[v] is not results[k]:  # a target that is not C-contiguous
+                np.copyto(results[k], memory[v])
+        for k, view, root in self._indirect:
+            made = np.array(view.array(memory[root]))
+            if results[k] is None:
+                results[k] = made
+            else:
+                np.copyto(results[k], made)
         return results
+
+    def _take(self, v: Var, array: Any) -> None:
+        """``array`` is the memory of ``v`` from here on (or its copy, if it lies otherwise)."""
+        if not array.flags.c_contiguous or array.dtype != v.dtype:
+            array = np.ascontiguousarray(array, v.dtype).reshape(v.shape)
+        self.memory[v] = array
+        self._point(v, array)
 
     def _run(self) -> bool:
         """Everything in order; False where a NaN ended it."""

@@ -144,7 +144,7 @@ class Plan:
         self.dynamic = [k for k, x in enumerate(leaves) if isinstance(x, Value | np.ndarray)]
         inside = list(leaves)
         for k in self.dynamic:
-            inside[k] = self._argument(leaves[k])
+            inside[k] = self._argument(k, leaves[k])
         outer = mode.interpreter, mode.capture
         mode.interpreter = mode.capture = self.capture
         try:
@@ -167,9 +167,9 @@ class Plan:
 
     # ------------------------------------------------------------------------------- capturing
 
-    def _argument(self, leaf: Any) -> Tensor:
+    def _argument(self, k: int, leaf: Any) -> Tensor:
         array = leaf.array if isinstance(leaf, Value) else leaf
-        inside = Tensor.box(self.capture.input("argument", _nothing, array))
+        inside = Tensor.box(self.capture.input("argument", _nothing, array, k))
         if isinstance(leaf, Value) and leaf.requires_grad:
             if not leaf.is_leaf:
                 raise GraphError(
@@ -232,6 +232,11 @@ class Plan:
         if self.execution.late:
             self.careful = self._execution(simplified(guarded), [])
         self.world.settle()
+        self.handed = sinks
+        self.places = [s.place if s.kind == "write" else None for s in sinks]
+        self.results = [s.place for s in self.sinks if s.kind in ("return", "constant")]
+        self.draws = [i for i in self.program.inputs if i.kind == "draw"]
+        self.touched = list(self.capture.effects.touched.values())
 
     def _execution(self, program: Program, checked: list[int]) -> Execution:
         from tinygrad_ai.jit.native import Execution, Output  # noqa: PLC0415 - LLVM loads slowly
@@ -254,46 +259,33 @@ class Plan:
 
     def run(self, leaves: list[Any]) -> Any:
         """The captured function on other arrays, with all its effects."""
-        effects = self.capture.effects
-        given = [leaves[k] for k in self.dynamic]
-        arguments = iter([x.array if isinstance(x, Value) else x for x in given])
-        numbers = [advance() for advance in effects.updates]
-        arrays = []
-        for i in self.optimized.inputs:
-            if i.kind == "argument":
-                arrays.append(next(arguments))
-            elif i.kind == "number":
-                place, name = i.key
-                arrays.append(np.float64(numbers[place][name]))
-            else:
-                arrays.append(i.fetch())
-        outputs = [s for s in self.sinks if s.var is not None]
-        targets = [s.place() if s.kind == "write" else None for s in outputs]
-        made = None if self.execution.late else self.execution(arrays, targets)
+        numbers = [advance() for advance in self.capture.effects.updates]
+        draws = {i.var: i.fetch() for i in self.draws}
+        targets = [place() if place is not None else None for place in self.places]
+        made = None
+        if not self.execution.late:
+            made = self.execution(leaves, draws, numbers, targets)
         if made is None:  # a NaN: it may be a 0·∞ that the guards would have dropped
             if self.careful is None:
                 assert self._guarded is not None
                 self.careful = self._execution(simplified(self._guarded), [])
-            made = self.careful(arrays, targets)
+            made = self.careful(leaves, draws, numbers, targets)
+            assert made is not None
         return self._delivered(leaves, made)
 
     def _delivered(self, leaves: list[Any], made: Sequence[Any]) -> Any:
-        effects = self.capture.effects
-        rest = iter(made)
-        results = []
-        for sink in self.sinks:
-            array = next(rest) if sink.var is not None else None
-            if sink.kind == "return":
-                results.append(Tensor.box(array))
-            elif sink.kind == "constant":
-                results.append(sink.place)
-            elif sink.kind == "grad":
-                sink.place._grad = Tensor.box(array)
-            elif sink.kind == "argument grad":
-                leaves[sink.place]._grad = Tensor.box(array)
+        """Hand out what was made."""
+        results = list(self.results)
+        for (kind, _, place), array in zip(self.handed, made, strict=True):
+            if kind == "return":
+                results[place] = Tensor.box(array)
+            elif kind == "grad":
+                place._grad = Tensor.box(array)
+            elif kind == "argument grad":
+                leaves[place]._grad = Tensor.box(array)
         for t in self.cleared:
             t._grad = None
-        for version in effects.touched.values():
+        for version in self.touched:
             version[0] += 1
         return self.rebuild(results)
 
