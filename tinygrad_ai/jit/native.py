@@ -56,7 +56,8 @@ class Execution:
 
         Not those that are inputs or views, that come twice, or whose place is still to be read.
         """
-        fused, found = self.fused, {}
+        fused = self.fused
+        found: dict[int, Var] = {}
         last = {v: k for k, launch in enumerate(self.launches) for v in launch.reads()}
         for k, (v, in_place, old) in enumerate(self.outputs):
             view = fused.views[v]
@@ -148,7 +149,7 @@ class Execution:
         base = addresses([self._scratch])[0]
         base += -base % ALIGN
         first = addresses([self.table])[0]
-        words = []
+        words: list[int] = []
         self.segments: list[tuple[int, int] | Callable[[], Any]] = []
         for number, (launch, start) in enumerate(zip(self.launches, starts, strict=True)):
             if number == self.commit and self.checked:
@@ -184,7 +185,7 @@ class Execution:
         self._arguments = kinds.pop("argument", [])
         kinds.pop("draw", None)
         self._states = [(s.var, s.fetch) for listed in kinds.values() for s in listed]
-        self._direct = list(self.direct.items())
+        self._placed = list(self.direct.items())
         views = [(k, self.fused.views[o.var]) for k, o in enumerate(self.outputs)]
         self._indirect = [(k, view, view.root) for k, view in views if k not in self.direct]
         for v, array in self.memory.items():
@@ -222,7 +223,7 @@ class Execution:
             if array is not memory.get(v):
                 self._take(v, array)
         results: list[Any] = list(targets)
-        for k, v in self._direct:
+        for k, v in self._placed:
             array = results[k]
             if array is None:
                 array = results[k] = np.empty(v.shape, v.dtype)
@@ -231,7 +232,7 @@ class Execution:
             self._take(v, array)
         if not self._run():
             return None
-        for k, v in self._direct:
+        for k, v in self._placed:
             if memory[v] is not results[k]:  # a target that is not C-contiguous
                 np.copyto(results[k], memory[v])
         for k, view, root in self._indirect:
