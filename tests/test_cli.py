@@ -221,7 +221,7 @@ def test_the_defaults_train_well(tmp_path) -> None:
         (["train", "mnist-mlp", "--seed=-1"], "--seed: '-1' is not"),
         (["train", "mnist-mlp", "--device", "tpu"], "--device: invalid choice: 'tpu'"),
         (["train", "mnist-mlp", "--epoch", "3"], "unrecognized arguments: --epoch"),
-        (["predict", "model.safetensors"], "required: IMAGE"),
+        (["predict", "model.safetensors"], "required: INPUT"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         ([], "required: COMMAND"),
     ],
@@ -400,7 +400,7 @@ def test_predict_refuses_what_it_cannot_read(model, tmp_path, capsys) -> None:
         ((model, blank), "blank.png shows no digit"),
         ((tmp_path / "none.safetensors", picture), "cannot read .*none.safetensors"),
         ((picture, picture), "a.png is not a whole safetensors file"),
-        ((foreign, picture), "foreign.safetensors does not read digits"),
+        ((foreign, picture), "foreign.safetensors reads neither digits"),
         ((misfit, picture), "misfit.safetensors does not fit the program mnist-mlp"),
     ]:
         status, err = failed(capsys, "predict", *arguments)

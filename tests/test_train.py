@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -164,7 +165,8 @@ def test_validation_split_holds_back_the_last_samples() -> None:
             return super().forward(x)
 
     x = np.arange(10.0)[:, None] / 10
-    history = Trainer(Spy(1, 1), "mse", "sgd").fit(x, x, validation_split=0.3, epochs=2, **QUIET)
+    trainer = Trainer(Spy(1, 1), "mse", "sgd", jit=False)  # the spy reads values
+    history = trainer.fit(x, x, validation_split=0.3, epochs=2, **QUIET)
     assert list(history.history) == ["loss", "val_loss"]
     assert sorted(seen) == pytest.approx(sorted([*np.arange(7) / 10, *np.arange(7) / 10]))
 
@@ -542,7 +544,7 @@ def test_progress_in_a_terminal_rewrites_its_line(monkeypatch, no_color) -> None
     assert len(drawn) == 1 + 9 + 1
     assert "━" in drawn[1]
     assert "3/9" in drawn[3]
-    assert "ETA 0:00  loss " in drawn[3]
+    assert re.search(r"ETA 0:0\d  loss ", drawn[3])
     assert "/s" in drawn[3]
     assert drawn[-1].endswith(" s\n")
     assert ("\033[32m" in drawn[1]) != bool(no_color)

@@ -1,66 +1,62 @@
-"""``tinygrad-ai predict``: what a trained model reads in pictures of digits."""
+"""``tinygrad-ai predict``: what a trained model makes of pictures of digits, or of texts."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_ai import functional, io
 from tinygrad_ai.autodiff import no_grad
-from tinygrad_ai.errors import DataError, TinygradError
-from tinygrad_ai.examples import PROGRAMS
+from tinygrad_ai.data.text import Tokenizer
+from tinygrad_ai.errors import DataError, TinygradError, ValueRangeError
+from tinygrad_ai.examples import PROGRAMS, chars, dates, digits, reviews
 from tinygrad_ai.examples.art import portrait
-from tinygrad_ai.examples.digits import INPUT
 from tinygrad_ai.examples.scan import scan
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.train.terminal import Terminal
 
 NAME = "predict"
-HELP = "read digits in pictures with a trained model"
+HELP = "read pictures of digits, reviews, or go on with a play, with a trained model"
 DESCRIPTION = (
-    "Print the digit in each picture and the probability of every class. A picture is a PNG or "
-    "JPEG of one digit, of any size and colour, dark on light or light on dark."
+    "Of a model of digits: print the digit in each picture, and the probability of every class. A "
+    "picture is a PNG or JPEG of one digit, of any size and colour, dark on light or light on "
+    "dark. Of a model of film reviews: print whether each text is a positive one, and its words "
+    "coloured by what they speak for. Of a model of plays: go on with each text. Of a model of "
+    "dates: print each date as 1998-03-03."
 )
 SUFFIX = ".safetensors"
+Answer: TypeAlias = tuple[dict[str, Any], list[str]]  # for JSON, and as lines
+Answers: TypeAlias = tuple[dict[str, Answer], dict[str, TinygradError]]  # and what went wrong
 BAR, BESIDE = 20, 37  # columns for a probability of 1, at most, and for everything beside it
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="model.safetensors of a run")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture of a digit")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture of a digit; a text")
     parser.add_argument("--json", action="store_true", help="print one JSON object for all")
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
     """Runs the command; False: nothing was interrupted."""
-    model = _model(arguments.model, arguments.images)
-    pages: dict[Path, Any] = {}
-    failed: dict[Path, DataError] = {}
-    for path in arguments.images:
-        try:
-            pages[path] = scan(path)
-        except DataError as error:
-            failed[path] = error
-    read = _read(model, pages, arguments.model)
+    model, metadata = _model(arguments.model, arguments.inputs)
+    kind, read = READERS[metadata["input"]]
     say = Terminal(sys.stdout)
+    found, failed = read(model, metadata, arguments, say)
     if arguments.json:
-        results = [
-            {"image": str(path), "digit": int(row.argmax()), "probabilities": row.tolist()}
-            for path, row in read.items()
-        ]
-        errors = [{"image": str(path), "error": str(reason)} for path, reason in failed.items()]
+        results = [{kind: given} | answer for given, (answer, _) in found.items()]
+        errors = [{kind: given, "error": str(reason)} for given, reason in failed.items()]
         answer = {"model": str(arguments.model), "predictions": results, "errors": errors}
         say.write(json.dumps(answer, allow_nan=False) + "\n")
     else:
-        for path, row in read.items():
-            say.write(f"{path}: {say.paint(str(row.argmax()), 'bold')} ({row.max():.1%})\n\n")
-            say.write("\n".join(_lines(pages[path], row, say)) + "\n\n")
+        for _, lines in found.values():
+            say.write("\n".join(lines) + "\n\n")
     say.finish()
     if failed:
         complaints = Terminal(sys.stderr)
@@ -71,27 +67,114 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
     return False
 
 
-def _read(model: Any, pages: dict[Path, Any], path: Path) -> dict[Path, Any]:
-    """The probabilities of the ten digits for every page, float64."""
+def _digits(
+    model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
+) -> Answers:
+    """Answers to the pictures that could be read, and why the others could not."""
+    pages: dict[str, Any] = {}
+    failed: dict[str, TinygradError] = {}
+    for path in arguments.inputs:
+        try:
+            pages[path] = scan(path)
+        except DataError as error:
+            failed[path] = error
     if not pages:
-        return {}
+        return {}, failed
     with no_grad(), np.errstate(all="ignore"):
         scores = model(Tensor(np.stack(list(pages.values()))))
         probabilities = functional.softmax(scores, axis=-1).numpy().astype(float)
-    if not np.isfinite(probabilities).all():
+    _finite(probabilities, arguments.model)
+    found = {}
+    for (path, page), row in zip(pages.items(), probabilities, strict=True):
+        answer = {"digit": int(row.argmax()), "probabilities": row.tolist()}
+        headline = f"{path}: {say.paint(str(row.argmax()), 'bold')} ({row.max():.1%})"
+        found[path] = answer, [headline, "", *_lines(page, row, say)]
+    return found, failed
+
+
+def _reviews(
+    model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
+) -> Answers:
+    """Answers to the texts, and which of them hold no word."""
+    tokenizer = Tokenizer.from_state(metadata["vocabulary"])
+    found: dict[str, Answer] = {}
+    failed: dict[str, TinygradError] = {}
+    for text in arguments.inputs:
+        try:
+            with np.errstate(all="ignore"):
+                reading = reviews.Reading.of(model, tokenizer, text)
+        except ValueRangeError as error:
+            failed[text] = error
+            continue
+        _finite([reading.probability, *reading.shares], arguments.model)
+        answer = {
+            "positive": reading.probability,
+            "words": reading.words,
+            "shares": reading.shares.tolist(),
+        }
+        found[text] = answer, reading.lines(say)
+    return found, failed
+
+
+def _beginnings(
+    model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
+) -> Answers:
+    """How the model goes on after each text, and which of them are empty."""
+    found: dict[str, Answer] = {}
+    failed: dict[str, TinygradError] = {}
+    for text in arguments.inputs:
+        try:
+            written = model.write(text, chars.SHOWN, seed=0)
+        except ValueRangeError as error:
+            failed[text] = error
+            continue
+        found[text] = {"written": written}, chars.show(written, say)
+    return found, failed
+
+
+def _dates(
+    model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
+) -> Answers:
+    """The dates in ISO 8601, and which of the texts are empty or no dates."""
+    found: dict[str, Answer] = {}
+    failed: dict[str, TinygradError] = {}
+    for text in arguments.inputs:
+        try:
+            (written,) = model.dates([text])
+            date.fromisoformat(written)
+        except TinygradError as error:
+            failed[text] = error
+            continue
+        except ValueError:
+            failed[text] = DataError(f"{text!r} reads as {written!r}, which is no date")
+            continue
+        found[text] = {"date": written}, [f"{text}: {say.paint(written, 'bold')}"]
+    return found, failed
+
+
+#: By what a model takes: the name of an input in JSON, and what reads them.
+READERS = {
+    digits.INPUT: ("image", _digits),
+    reviews.INPUT: ("text", _reviews),
+    chars.INPUT: ("text", _beginnings),
+    dates.INPUT: ("text", _dates),
+}
+
+
+def _finite(numbers: Any, path: Path) -> None:
+    if not np.isfinite(numbers).all():
         raise DataError(
             f"{path} gives no probabilities: its weights are not finite or too large",
             "   help: train again with a smaller --lr",
         )
-    return dict(zip(pages, probabilities, strict=True))
 
 
-def _model(path: Path, images: list[Path]) -> Any:
-    """The model in a file of ``tinygrad-ai train``, in evaluation mode."""
-    if path.suffix.lower() != SUFFIX and any(image.suffix == SUFFIX for image in images):
+def _model(path: Path, inputs: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The model in a file of ``tinygrad-ai train``, in evaluation mode, and its metadata."""
+    if path.suffix.lower() != SUFFIX and any(given.endswith(SUFFIX) for given in inputs):
         raise DataError(
-            f"{path} is not a model, but one of the pictures is named like one",
-            "   help: the model comes first: tinygrad-ai predict MODEL IMAGE…",
+            f"{path} is not a model, but one of the inputs is named like one",
+            "   help: the model comes first: tinygrad-ai predict MODEL INPUT…",
         )
     if path.is_dir():
         inside = path / f"model{SUFFIX}"
@@ -101,11 +184,11 @@ def _model(path: Path, images: list[Path]) -> Any:
         )
     metadata = io.read_metadata(path)
     program = PROGRAMS.get(metadata.get("program", ""))
-    if program is None or metadata.get("input") != INPUT:
+    if program is None or metadata.get("input") not in READERS:
         what = f"the program {program.name}" if program else "something else"
         raise DataError(
-            f"{path} does not read digits: it is a model of {what}",
-            "   help: tinygrad-ai train mnist-mlp writes one that does",
+            f"{path} reads neither digits nor texts: it is a model of {what}",
+            "   help: tinygrad-ai train mnist-mlp, imdb-lstm and char-rnn write models that do",
         )
     model = program.build()
     try:
@@ -113,7 +196,7 @@ def _model(path: Path, images: list[Path]) -> Any:
     except TinygradError as error:
         raise DataError(f"{path} does not fit the program {program.name}: {error}") from None
     model.eval()
-    return model
+    return model, metadata
 
 
 def _lines(page: np.ndarray[Any, Any], probabilities: Any, say: Terminal) -> list[str]:

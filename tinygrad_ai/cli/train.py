@@ -19,7 +19,7 @@ from tinygrad_ai import io, plots
 from tinygrad_ai.errors import DataError
 from tinygrad_ai.examples import PROGRAMS, Program, Run, Settings
 from tinygrad_ai.files import check_writable, make_folder
-from tinygrad_ai.train import History
+from tinygrad_ai.train import Diverged, History
 from tinygrad_ai.train.terminal import Terminal
 
 MODEL, CURVE = "model.safetensors", "history.csv"
@@ -28,9 +28,10 @@ NAME = "train"
 HELP = "train a model and write it to a folder"
 DESCRIPTION = (
     "Train a program's model, write model.safetensors and history.csv to a folder, measure it on "
-    "test data, and draw curves.png and confusion.png. Ctrl-C ends training; what was trained "
+    "test data, and draw curves.png and other pictures. Ctrl-C ends training; what was trained "
     "until then is written and measured, and the exit status is 130. An earlier model in the "
-    "folder is replaced once an epoch is whole. BLAS uses one thread, unless OPENBLAS_NUM_THREADS, "
+    "folder is replaced once an epoch is whole. Where the loss is no longer finite, the last whole "
+    "epoch is written and the exit status is 1. BLAS uses one thread, unless OPENBLAS_NUM_THREADS, "
     "OMP_NUM_THREADS or MKL_NUM_THREADS says otherwise."
 )
 
@@ -69,7 +70,15 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
 
     began = time.perf_counter()
     with OneInterrupt() as ctrl_c:
-        history = run.fit(True)
+        try:
+            history = run.fit(True)
+        except Diverged as error:
+            ctrl_c.wait()
+            if epochs := len(error.history.epochs):
+                names = ", ".join(_keep(out, program, settings, run, error.history))
+                whole = f"{epochs} whole epoch{'s' * (epochs != 1)}"
+                error.add_note(f"   written to {out}, as after the {whole} before: {names}")
+            raise
         ctrl_c.wait()
         seconds = time.perf_counter() - began
         written = _keep(out, program, settings, run, history)

@@ -1,8 +1,29 @@
 """The programs of ``tinygrad-ai train``, by name."""
 
-from tinygrad_ai.examples import mnist_mlp
+from tinygrad_ai.examples import (
+    autoencoder,
+    char_rnn,
+    char_transformer,
+    dates,
+    finetune,
+    imdb_attention,
+    imdb_lstm,
+    mnist_cnn,
+    mnist_mlp,
+)
 from tinygrad_ai.examples.program import Program, Run, Settings
 
 __all__ = ["PROGRAMS", "Program", "Run", "Settings"]
 
-PROGRAMS: dict[str, Program] = {program.name: program for program in [*mnist_mlp.PROGRAMS]}
+MODULES = [
+    mnist_mlp,
+    mnist_cnn,
+    autoencoder,
+    finetune,
+    char_rnn,
+    char_transformer,
+    imdb_lstm,
+    imdb_attention,
+    dates,
+]
+PROGRAMS: dict[str, Program] = {p.name: p for module in MODULES for p in module.PROGRAMS}

@@ -1,4 +1,4 @@
-"""What the programs for handwritten digits share: their data, and a look at the result."""
+"""What the programs for handwritten digits share: data, training, and a look at the result."""
 
 from __future__ import annotations
 
@@ -7,17 +7,57 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai import data, plots
+from tinygrad_ai import data, nn, plots
+from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.examples.art import thumbnail
-from tinygrad_ai.examples.program import Run
+from tinygrad_ai.examples.program import Run, Settings
 from tinygrad_ai.metrics import confusion_matrix
-from tinygrad_ai.train import Trainer
+from tinygrad_ai.optim.lr_scheduler import CosineAnnealingLR
+from tinygrad_ai.train import History, LRScheduler, Trainer
 from tinygrad_ai.train.terminal import Terminal
 
 DATA = {"mnist-small": data.mnist_small, "mnist": data.mnist}
 INPUT = "digit, 28x28"  # in a model file's metadata: what `tinygrad-ai predict` may show it
 SHOWN, WIDTH = 5, 16  # thumbnails, and the columns of one with the gap after it
 MISTAKES = 2  # of them
+
+
+class Digits(nn.Module):
+    """Digits (N, 28, 28) as (N, *shape), the shape that the next layer takes.
+
+    Raises ShapeError for pictures of any other size: a convolution would take some of them.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def forward(self, input: Any) -> Any:
+        if tuple(input.shape[1:]) != (28, 28):
+            raise ShapeError(
+                f"digits must have the shape (N, 28, 28), not {tuple(input.shape)}",
+                "   help: tinygrad_ai.examples.scan.scan(path) makes (28, 28) of any picture",
+            )
+        return input.reshape(len(input), *self.shape)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.shape))
+
+
+def learn(
+    trainer: Trainer, x: Any, y: Any, settings: Settings, progress: bool, **more: Any
+) -> History:
+    """Fits ``trainer``, its learning rate falling to 0 along half a cosine, a step a batch."""
+    steps = settings.epochs * -(-len(x) // settings.batch_size)
+    return trainer.fit(
+        x,
+        y,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        callbacks=[LRScheduler(CosineAnnealingLR(trainer.optimizer, steps), per="batch")],
+        progress=progress,
+        seed=settings.seed,
+        **more,
+    )
 
 
 def run(trainer: Trainer, fit: Any, x: Any, y: Any) -> Run:
@@ -51,17 +91,26 @@ def show(x: Any, y: Any, scores: Any, terminal: Terminal) -> list[str]:
 
     There are as many as the terminal's width has room for.
     """
-    shown = min(max((terminal.columns + 2) // WIDTH, 1), SHOWN)
+    shown = room(terminal)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
     excess = scores[wrong, predicted[wrong]] - scores[wrong, y[wrong]]
     worst = wrong[np.argsort(-excess)[: min(MISTAKES, shown - 1)]]
     first = np.setdiff1d(np.arange(SHOWN), worst)[: shown - len(worst)]
     chosen = [*first.tolist(), *worst.tolist()]
-    drawn = [thumbnail(x[i], terminal) for i in chosen]
-    lines = ["  ".join(parts) for parts in zip(*drawn, strict=True)]
     captions = [_caption(int(y[i]), int(predicted[i]), terminal) for i in chosen]
-    return [*lines, "  ".join(captions)]
+    return [*side_by_side(x[chosen], terminal), "  ".join(captions)]
+
+
+def room(terminal: Terminal) -> int:
+    """How many thumbnails the terminal's width has room for."""
+    return min(max((terminal.columns + 2) // WIDTH, 1), SHOWN)
+
+
+def side_by_side(digits: Any, terminal: Terminal) -> list[str]:
+    """The ``digits`` (N, 28, 28) as thumbnails in a row."""
+    drawn = [thumbnail(digit, terminal) for digit in digits]
+    return ["  ".join(parts) for parts in zip(*drawn, strict=True)]
 
 
 def _caption(label: int, predicted: int, terminal: Terminal) -> str:

@@ -8,8 +8,7 @@ from functools import partial
 from tinygrad_ai import nn, optim, random
 from tinygrad_ai.examples import digits
 from tinygrad_ai.examples.program import Program, Run, Settings
-from tinygrad_ai.optim.lr_scheduler import CosineAnnealingLR
-from tinygrad_ai.train import History, LRScheduler, Trainer
+from tinygrad_ai.train import Trainer
 
 
 def mlp() -> nn.Module:
@@ -43,20 +42,7 @@ def prepare(build: Callable[[], nn.Module], settings: Settings) -> Run:
     model = build().to(settings.device)
     optimizer = optim.Adam(model.parameters(), lr=settings.lr)
     trainer = Trainer(model, "cross_entropy", optimizer, ["accuracy"], jit=settings.jit)
-
-    def fit(progress: bool) -> History:
-        steps = settings.epochs * -(-len(x) // settings.batch_size)
-        return trainer.fit(
-            x,
-            y,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            callbacks=[LRScheduler(CosineAnnealingLR(optimizer, steps), per="batch")],
-            progress=progress,
-            seed=settings.seed,
-        )
-
-    return digits.run(trainer, fit, x_test, y_test)
+    return digits.run(trainer, partial(digits.learn, trainer, x, y, settings), x_test, y_test)
 
 
 # The peak was chosen on the last tenth of the training digits, learning from the rest; accuracy

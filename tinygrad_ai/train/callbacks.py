@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_ai import io
-from tinygrad_ai.errors import DTypeError, ValueRangeError, whole_number
+from tinygrad_ai.errors import DataError, DTypeError, ValueRangeError, whole_number
 from tinygrad_ai.files import make_folder
 from tinygrad_ai.optim import Optimizer
 
@@ -58,6 +58,17 @@ class Callback:
 
     def on_train_end(self) -> None:
         """After training, however it ended."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that is resumed must know of the time before: numbers, texts, arrays.
+
+        A callback that overrides it overrides ``load_state_dict`` too, which is called after
+        ``on_train_begin``. The first epoch of a resumed run may begin anew, in its middle.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from where ``state`` was taken."""
 
 
 class LambdaCallback(Callback):
@@ -122,6 +133,17 @@ class LRScheduler(Callback):
         if self.per == "epoch":
             self._step(logs)
 
+    def state_dict(self) -> dict[str, Any]:
+        scheduler = self.scheduler
+        own = scheduler.state_dict() if hasattr(scheduler, "state_dict") else {}
+        return {"kind": type(scheduler).__name__, "scheduler": own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["kind"] != (kind := type(self.scheduler).__name__):
+            raise DataError(f"LRScheduler: the state is that of a {state['kind']}, not a {kind}")
+        if state["scheduler"]:
+            self.scheduler.load_state_dict(state["scheduler"])
+
     def _step(self, logs: Logs) -> None:
         self.scheduler.step(*([logs[self.monitor]] if self.monitor else []))
 
@@ -150,10 +172,16 @@ class _Monitor(Callback):
     def improved(self, logs: Logs) -> bool:
         """Whether the number is better than the best so far by ``min_delta``; remembers it."""
         value = self.sign * logs[self.monitor]
-        if value <= self.best + self.min_delta:
+        if not value > self.best + self.min_delta:  # NaN is not
             return False
         self.best = value
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": float(self.best)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
 
 
 class EarlyStopping(_Monitor):
@@ -194,6 +222,13 @@ class EarlyStopping(_Monitor):
     def on_train_end(self) -> None:
         if self._weights is not None:
             self.trainer.model.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"best_epoch": self.best_epoch, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.best_epoch, self._weights = state["best_epoch"], state["weights"]
 
 
 class Checkpoint(_Monitor):

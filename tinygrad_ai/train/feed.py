@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,13 @@ from tinygrad_ai.backend import backend_for, backend_of, namespaces
 from tinygrad_ai.data import DataLoader, Subset, TensorDataset
 from tinygrad_ai.dtypes import is_float, python_default
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError
-from tinygrad_ai.train.names import CLASS_LOSSES, PROBABILITY_LOSSES, ignored_label, is_one_of
+from tinygrad_ai.train.names import (
+    CLASS_LOSSES,
+    PROBABILITY_LOSSES,
+    host,
+    ignored_label,
+    is_one_of,
+)
 
 CHECKED_AT_ONCE = 4096  # samples
 
@@ -73,6 +80,22 @@ class Feed:
         """The targets of all samples."""
         return np.concatenate([host(b[-1]) for b in DataLoader(self.dataset, CHECKED_AT_ONCE)])
 
+    def identity(self) -> dict[str, Any]:
+        """By what two data sets are told apart: size, kind of the fields, and of arrays the bits.
+
+        The samples of other data sets are not read: they may be drawn anew each time.
+        """
+        fields = [f"{f.dtype} {f.shape[1:]}" for f in next(iter(DataLoader(self.dataset, 1)))]
+        inner = self.dataset
+        while isinstance(inner, Subset):
+            inner = inner.dataset
+        checksum = 0
+        if type(inner) is TensorDataset:  # a class made from it may change its samples
+            for batch in DataLoader(self.dataset, CHECKED_AT_ONCE):
+                for field in batch:
+                    checksum = zlib.crc32(host(field).tobytes(), checksum)
+        return {"samples": len(self), "fields": ", ".join(fields), "checksum": checksum}
+
     @staticmethod
     def inputs_of(batch: tuple[Any, ...]) -> list[tuple[str, Any]]:
         """The inputs in a batch and what they are called; without a target it is all input."""
@@ -94,7 +117,8 @@ class Feed:
             raise DTypeError(f"{self.caller}: validation_split must be a number, not {share!r}")
         if not 0 < share < 1:
             raise ValueRangeError(
-                f"{self.caller}: validation_split must lie between 0 and 1, not {share!r}"
+                f"{self.caller}: validation_split must lie between 0 and 1, not {share!r}",
+                "   rule: 0 holds nothing back; 1 would leave nothing to learn from",
             )
         held = round(len(self) * share)
         if not 0 < held < len(self):
@@ -227,8 +251,3 @@ def _raw(caller: str, name: str, data: Any) -> Any:
             "   help: texts need a tokenizer first, class names np.unique(…, return_inverse=True)",
         )
     return array
-
-
-def host(field: Any) -> np.ndarray[Any, Any]:
-    array = field.array if isinstance(field, Value) else field
-    return array if isinstance(array, np.ndarray) else backend_of(array).to_numpy(array)

@@ -7,44 +7,44 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.train.names import Metric
+from tinygrad_ai.train.names import Metric, ignored_label, weight_of
 
 
 class Meter:
     """Loss and metrics over the batches of an epoch, exact over the epoch.
 
-    Means over elements are averaged, weighted by the elements of a batch's target; other metrics
-    are computed once, from all targets and outputs. Targets with the label ``ignored`` count
-    nowhere.
+    The loss is averaged, weighted by what each batch's mean was divided by, metrics that are means
+    by the elements of its target; other metrics are computed once, from all targets and outputs.
+    Targets with the label that ``loss`` ignores count nowhere.
     """
 
-    def __init__(self, metrics: dict[str, Metric], ignored: int | None = None) -> None:
+    def __init__(self, metrics: dict[str, Metric], loss: Any = None) -> None:
         self.metrics = metrics
-        self.ignored = ignored
+        self.loss = loss
+        self.ignored = ignored_label(loss)
         self.sums = dict.fromkeys(["loss", *(n for n, m in metrics.items() if m.is_mean)], 0.0)
-        self.weight = 0
+        self.weights = dict.fromkeys(self.sums, 0.0)
         self.seen: list[tuple[Any, Any]] = []
 
     def add(self, loss: float, target: Any, output: Any) -> None:
         """Takes in a batch."""
-        values = {"loss": loss}
-        weight = target.size
-        if self.metrics or self.ignored is not None:
+        values = {"loss": (loss, weight_of(self.loss, target))}
+        if not values["loss"][1]:
+            return
+        if self.metrics:
             pair = counted(target.numpy(), output.numpy(), self.ignored)
-            weight = pair[0].size
-            if not weight:
-                return
-            values |= {n: m.function(*pair) for n, m in self.metrics.items() if m.is_mean}
-            if len(self.sums) <= len(self.metrics):
+            means = [(n, m.function) for n, m in self.metrics.items() if m.is_mean]
+            values |= {name: (function(*pair), pair[0].size) for name, function in means}
+            if len(means) < len(self.metrics):
                 self.seen.append(pair)
-        for name, value in values.items():
+        for name, (value, weight) in values.items():
             self.sums[name] += value * weight
-        self.weight += weight
+            self.weights[name] += weight
 
     def means(self) -> dict[str, float]:
         """What is known while the epoch goes on: NaN until a target counts."""
         return {
-            n: total / self.weight if self.weight else math.nan for n, total in self.sums.items()
+            n: s / self.weights[n] if self.weights[n] else math.nan for n, s in self.sums.items()
         }
 
     def result(self) -> dict[str, float]:
@@ -57,6 +57,15 @@ class Meter:
                 true, predicted = (np.concatenate(part) for part in zip(*self.seen, strict=True))
                 logs[name] = float(metric.function(true, predicted))
         return logs
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was taken in so far."""
+        return {"sums": dict(self.sums), "weights": dict(self.weights), "seen": list(self.seen)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from where ``state`` was taken."""
+        self.sums, self.weights = dict(state["sums"]), dict(state["weights"])
+        self.seen = list(state["seen"])
 
 
 def counted(true: Any, output: Any, ignored: int | None) -> tuple[Any, Any]:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from tinygrad_ai import functional, metrics, nn, optim
+from tinygrad_ai.autodiff import Value
+from tinygrad_ai.backend import backend_of
 from tinygrad_ai.errors import DTypeError, ValueRangeError
 
 Function = Callable[..., Any]
@@ -96,7 +100,7 @@ def metrics_of(
     """Metrics by their name in the logs; single scores are logits if ``loss`` takes logits."""
     if isinstance(wanted, str):
         wanted = [wanted]
-    pairs = wanted.items() if isinstance(wanted, Mapping) else [(_name(m), m) for m in wanted]
+    pairs = wanted.items() if isinstance(wanted, Mapping) else [(name_of(m), m) for m in wanted]
     found: dict[str, Metric] = {}
     for name, metric in pairs:
         if name in found or name == "loss":
@@ -130,7 +134,29 @@ def ignored_label(loss: Any) -> int | None:
     return getattr(loss, "ignore_index", -100) if is_one_of(loss, CLASS_LOSSES) else None
 
 
-def _name(metric: Any) -> str:
+def weight_of(loss: Any, target: Any) -> float:
+    """By what the mean over a batch with this ``target`` was divided.
+
+    That is its number of elements; for labels, those that are not ignored, each with the weight
+    that ``loss`` gives its class. The mean over several batches weighs theirs by it.
+    """
+    ignored = ignored_label(loss)
+    if ignored is None or target.dtype.kind == "f":
+        return float(target.size)
+    labels = host(target)
+    labels = labels[labels != ignored]
+    weights = getattr(loss, "weight", None)
+    return float(labels.size if weights is None else host(weights)[labels].sum(dtype=np.float64))
+
+
+def host(field: Any) -> np.ndarray[Any, Any]:
+    """The values of an array or Tensor as a NumPy array."""
+    array = field.array if isinstance(field, Value) else field
+    return array if isinstance(array, np.ndarray) else backend_of(array).to_numpy(array)
+
+
+def name_of(metric: Any) -> str:
+    """What a loss or a metric is called."""
     if isinstance(metric, str):
         return metric
     function = metric.func if isinstance(metric, partial) else metric

@@ -55,10 +55,11 @@ def probe_model(trainer: Any, feed: Feed) -> tuple[Any, Any]:
     return target, output
 
 
-def probe(trainer: Any, feed: Feed) -> None:
+def probe(trainer: Any, feed: Feed) -> Any:
     """Tries everything that training or measuring on ``feed`` needs, and looks at all the data.
 
-    Raises ShapeError, DTypeError or ValueRangeError with the shapes of all the data.
+    Returns what the model makes of the first inputs. Raises ShapeError, DTypeError or
+    ValueRangeError with the shapes of all the data.
     """
     with np.errstate(all="ignore"):  # what is too large is reported with its place, below
         target, output = probe_model(trainer, feed)
@@ -90,6 +91,7 @@ def probe(trainer: Any, feed: Feed) -> None:
         )
     if len(output) == len(target):
         _probe_metrics(trainer, feed, target.numpy(), output.numpy())
+    return output
 
 
 def _probe_metrics(trainer: Any, feed: Feed, target: Any, output: Any) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinygrad_ai import random
 from tinygrad_ai.autodiff import no_grad
-from tinygrad_ai.errors import AnomalyError, DTypeError, whole_number
-from tinygrad_ai.train.callbacks import Callback, Logs, Plan
+from tinygrad_ai.errors import DTypeError, ValueRangeError, whole_number
+from tinygrad_ai.train import state
+from tinygrad_ai.train.balance import weighted_loss
+from tinygrad_ai.train.callbacks import Callback
 from tinygrad_ai.train.feed import Feed, ToModel, validated
+from tinygrad_ai.train.fitting import Fitting
 from tinygrad_ai.train.history import History
 from tinygrad_ai.train.meter import Meter
 from tinygrad_ai.train.names import ignored_label, loss_of, metrics_of, optimizer_of
 from tinygrad_ai.train.probe import probe, probe_model
 from tinygrad_ai.train.progress import Progress
-from tinygrad_ai.transforms import detect_anomaly
 
 
 class Trainer:
@@ -35,10 +38,16 @@ class Trainer:
         jit: compile the training step; until there is a compiler it runs eagerly.
         debug: run eagerly whatever ``jit`` says, so that print and a debugger work, and stop at
             the first operation that makes a NaN or an infinity.
+        clip_norm: scale the gradients of a step so that their norm is at most this.
+        accumulate: batches in a step of the optimiser, whose gradient is that of one batch of all
+            their samples; for callbacks, what is left of them at an epoch's end is a step, too.
 
-    Floating-point data are cast to the dtype of the model's parameters. Raises ValueRangeError for
-    an unknown name and for an optimiser over the parameters of something else, DTypeError for what
-    is no model.
+    Floating-point data are cast to the dtype of the model's parameters. Frozen parameters
+    (``requires_grad`` False) stay as they are, also where the optimizer holds them, and a layer all
+    of whose parameters are frozen keeps its buffers: batch normalisation uses its statistics.
+
+    Raises ValueRangeError for an unknown name, settings out of range, and an optimiser over the
+    parameters of something else; DTypeError for what is no model.
     """
 
     def __init__(
@@ -49,6 +58,8 @@ class Trainer:
         metrics: Iterable[str | Callable[..., Any]] | Mapping[str, Callable[..., Any]] = (),
         jit: bool = True,
         debug: bool = False,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
     ) -> None:
         if isinstance(model, type) or not hasattr(model, "parameters") or not callable(model):
             is_class = isinstance(model, type)
@@ -63,6 +74,12 @@ class Trainer:
         self.metrics = metrics_of(metrics, self.loss)
         self.jit = jit
         self.debug = debug
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueRangeError(f"Trainer: clip_norm must be positive, not {clip_norm!r}")
+        self.clip_norm = clip_norm
+        self.accumulate = whole_number("Trainer", "accumulate", accumulate, least=1)
+        #: repeats the last step while ``fit`` is at work: what callbacks look into
+        self.latest_step: Callable[[], Any] | None = None
         self.stop_training = False
         self.history = History()
 
@@ -80,6 +97,9 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
         seed: int | None = None,
+        class_weight: Any = None,
+        resume: str | os.PathLike[str] | None = None,
+        save_every: int | None = None,
     ) -> History:
         """Trains for ``epochs`` passes over the samples and returns what was measured.
 
@@ -90,43 +110,56 @@ class Trainer:
         ``validation_data`` is ``(x, y)``, a Dataset or a DataLoader. ``seed`` fixes the order and
         the random numbers of the model: the same bits for the same seed, weights and data.
 
+        ``class_weight`` lets classes count unequally in the loss that is trained: "balanced", a
+        dict from class to weight, or a list of all weights (see ``weighted_loss``).
+
+        ``resume`` names a file for the state of the run: it is written before the first epoch,
+        after each, and after every ``save_every`` steps of one, and where it exists the run goes on
+        from it. So a program that was killed is started again as it was, and ends with the bits
+        that it would have had. What it cannot know: a schedule stepped by hand, random numbers
+        that a data set draws elsewhere, a program that was changed.
+
         The loss and metrics of an epoch are means over its samples while the model learns. Ctrl-C
         ends training: what was done until then is returned with ``interrupted`` set.
 
         Raises ValueRangeError, ShapeError or DTypeError for arguments, data or labels that do not
-        fit, before anything is trained; AnomalyError when the loss is no longer finite.
+        fit, before anything is trained; DataError for the state of another run, which then changes
+        nothing; Diverged, an AnomalyError with the ``history`` so far, when the loss is no longer
+        finite: model and optimiser are then as they were after the last whole epoch.
         """
         whole_number("fit", "epochs", epochs, least=1)
         whole_number("fit", "batch_size", batch_size, least=1)
+        if seed is not None:
+            whole_number("fit", "seed", seed, least=0)
+        if save_every is not None:
+            _check_saving(save_every, resume)
         active = [*_listed(callbacks), *([Progress()] if progress else [])]
         feed, held = validated(Feed("fit", x, y), validation_split, validation_data)
-        for part in (feed, held):
-            if part is not None:
-                probe(self, part)
-        if seed is not None:
-            random.manual_seed(whole_number("fit", "seed", seed, least=0))
-        order = random.generator().integers(0, 2**62, 1)[0] if seed is None else seed
-        batches = feed.batches(batch_size, shuffle, int(order))
+        output = probe(self, feed)
+        if held is not None:
+            probe(self, held)
+        self._check_trainable()
+        loss = self.loss
+        if class_weight is not None:
+            loss = self._weighted(class_weight, feed, output)
+        saved = None if resume is None else state.read(resume)
+        batches = feed.batches(batch_size, shuffle, self._seed(seed) if saved is None else 0)
 
-        self.history, self.stop_training = History(), False
-        names = ("loss", *self.metrics)
-        names += tuple(f"val_{name}" for name in names) if held else ()
-        running = tuple(Meter(self.metrics).sums)
+        self.stop_training = False
+        fitting = Fitting(self, loss, feed, held, batches, active, epochs)
         for callback in active:
-            callback.trainer = self
-            callback.plan = Plan(epochs, len(batches), len(feed), names, running)
+            callback.trainer, callback.plan = self, fitting.plan()
             callback.on_train_begin()
-        try:
-            for epoch in range(1, epochs + 1):
-                logs = self._epoch(epoch, batches, held, active)
-                self.history.add(epoch, logs)
-                if self.stop_training:
-                    break
-        except KeyboardInterrupt:
-            self.history.interrupted = True
-        finally:
-            for callback in active:
-                callback.on_train_end()
+        if saved is not None and resume is not None:
+            fitting.load_state_dict(saved, resume)
+        self.history = fitting.history
+        identity = {} if resume is None else fitting.identity()
+
+        def save() -> None:
+            if resume is not None:
+                state.write({"identity": identity} | fitting.state_dict(), resume)
+
+        fitting.run(save, save_every)
         return self.history
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float]:
@@ -137,7 +170,7 @@ class Trainer:
         whole_number("evaluate", "batch_size", batch_size, least=1)
         feed = Feed("evaluate", x, y)
         probe(self, feed)
-        return self._measure(feed, batch_size)
+        return self.measure(feed, batch_size)
 
     def predict(self, x: Any, batch_size: int = 256) -> np.ndarray[Any, Any]:
         """The model's outputs for all samples, shape (N, …), the model in evaluation mode.
@@ -152,50 +185,36 @@ class Trainer:
             outputs = [self.model(*convert(b)[0]).numpy() for b in feed.batches(batch_size)]
         return np.concatenate(outputs)
 
-    # --------------------------------------------------------------------------------- the loop
+    # ------------------------------------------------------------------------------ what fit needs
 
-    def _epoch(
-        self, epoch: int, batches: Any, held: Feed | None, callbacks: list[Callback]
-    ) -> Logs:
-        for callback in callbacks:
-            callback.on_epoch_begin(epoch)
-        convert, meter = ToModel(self.model), Meter(self.metrics, ignored_label(self.loss))
-        watch = detect_anomaly() if self.debug else nullcontext()
-        with self.mode(training=True), watch:
-            for number, batch in enumerate(batches, start=1):
-                inputs, target = convert(batch)
-                loss, output = self._step(inputs, target, f"epoch {epoch}, batch {number}")
-                meter.add(loss, target, output)
-                for callback in callbacks:
-                    callback.on_batch_end(number, meter.means())
-        logs = meter.result()
-        if held is not None:
-            measured = self._measure(held, batches.batch_size)
-            logs |= {f"val_{name}": value for name, value in measured.items()}
-        for callback in callbacks:
-            callback.on_epoch_end(epoch, logs)
-        return logs
-
-    def _step(self, inputs: list[Any], target: Any, place: str) -> tuple[float, Any]:
-        """One step of the optimiser; the loss before it, and the output."""
-        output = self.model(*inputs)
-        loss = self.loss(output, target)
-        value = float(loss.item())
-        if not np.isfinite(value):  # found before the gradients spoil the weights
-            lr = self.optimizer.param_groups[0]["lr"]
-            raise AnomalyError(
-                f"fit: the loss is {value} in {place}",
-                f"   help: try a smaller learning rate ({lr:g} now), inputs scaled to "
-                "a mean of 0 and a deviation of 1, or a loss from logits",
-                "   help: Trainer(debug=True) stops at the operation that makes it",
+    def _check_trainable(self) -> None:
+        if not any(p.requires_grad for g in self.optimizer.param_groups for p in g["params"]):
+            raise ValueRangeError(
+                "fit: every parameter that the optimizer holds is frozen: nothing would be trained",
+                "   help: model.requires_grad_(True), or that of some of its layers",
             )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return value, output
 
-    def _measure(self, feed: Feed, batch_size: int) -> dict[str, float]:
-        convert, meter = ToModel(self.model), Meter(self.metrics, ignored_label(self.loss))
+    def _weighted(self, class_weight: Any, feed: Feed, output: Any) -> Any:
+        """The loss, in which classes count as ``class_weight`` says."""
+
+        def labels() -> np.ndarray[Any, Any]:
+            found, ignored = feed.targets(), ignored_label(self.loss)
+            return found if ignored is None else found[found != ignored]
+
+        classes = output.shape[1] if output.ndim > 1 else 2
+        return weighted_loss(self.loss, class_weight, classes, labels, output)
+
+    @staticmethod
+    def _seed(seed: int | None) -> int:
+        """Starts the default generator with ``seed``; without one it draws that of the order."""
+        if seed is None:
+            return int(random.generator().integers(0, 2**62, 1)[0])
+        random.manual_seed(seed)
+        return seed
+
+    def measure(self, feed: Feed, batch_size: int) -> dict[str, float]:
+        """Loss and metrics over checked samples, the model in evaluation mode."""
+        convert, meter = ToModel(self.model), Meter(self.metrics, self.loss)
         with self.mode(training=False), no_grad():
             for batch in feed.batches(batch_size):
                 inputs, target = convert(batch)
@@ -205,14 +224,30 @@ class Trainer:
 
     @contextmanager
     def mode(self, training: bool) -> Iterator[None]:
-        """The model in training or evaluation mode; afterwards every module is in its own again."""
+        """The model in training or evaluation mode; afterwards every module is in its own again.
+
+        Frozen layers with buffers are in evaluation mode in any case.
+        """
         before = [(module, module.training) for module in self.model.modules()]
         self.model.train(training)
+        for module, _ in before:
+            own = [parameter.requires_grad for _, parameter in module.own_parameters()]
+            if own and not any(own) and any(module.own_buffers()):
+                module.training = False
         try:
             yield
         finally:
             for module, was in before:
                 module.training = was
+
+
+def _check_saving(save_every: int, resume: Any) -> None:
+    whole_number("fit", "save_every", save_every, least=1)
+    if resume is None:
+        raise ValueRangeError(
+            f"fit: save_every={save_every}, but there is no file to save to",
+            '   help: resume="run.safetensors" names one',
+        )
 
 
 def _listed(callbacks: Any) -> list[Callback]:
