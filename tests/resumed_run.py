@@ -20,7 +20,6 @@ from tinygrad_ai.train import EarlyStopping, History, LambdaCallback, LRSchedule
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(62, 6)).astype(np.float32)
 Y = (X[:, 0] + X[:, 1] * X[:, 2] > 0).astype(np.int64)
-JIT = False
 MACRO = {"f1": lambda true, scores: float(np.mean(true == scores.argmax(1)) ** 2)}  # of all samples
 
 
@@ -41,7 +40,7 @@ def trainer(**options: Any) -> Trainer:
         "optimizer": optim.Adam(groups),
         "clip_norm": 0.5,
         "accumulate": 2,
-        "jit": JIT,
+        "jit": False,
     } | options
     return Trainer(model, "cross_entropy", metrics={"accuracy": "accuracy"} | MACRO, **made)
 
