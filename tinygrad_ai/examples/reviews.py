@@ -81,7 +81,8 @@ def prepare(
     test = sequences(tokenizer, texts_test, y_test)
     model = build().to(settings.device)
     optimizer = optim.Adam(groups(model, settings.lr), lr=settings.lr)
-    trainer = Trainer(model, "bce_with_logits", optimizer, ["accuracy"], jit=settings.jit)
+    # Batches have many widths: to compile a step for each would take longer than it saves.
+    trainer = Trainer(model, "bce_with_logits", optimizer, ["accuracy"], jit=False)
 
     def fit(progress: bool) -> History:
         decay = CosineAnnealingLR(optimizer, settings.epochs * len(train))

@@ -104,7 +104,7 @@ class Capture:
         )
         known = tuple(v.aval if isinstance(v, Var) else v for v in inputs)
         out = Var(*infer(primitive, known, params))
-        self.equations.append(Equation(primitive, inputs, params, (out,), user_line()))
+        self.equations.append(Equation(primitive, inputs, params, (out,)))
         return out
 
     def read(self, array: Any, owner: Any = None) -> Var:
@@ -200,7 +200,7 @@ class Capture:
         for name in operation.varying:
             cells.append(self.input("number", lambda: 0.0, zero, (place, name)))
         outputs = tuple(Var(v.shape, v.dtype) for v in (cells[0], *cells[2 : 2 + len(names)]))
-        self.equations.append(Equation(operation, tuple(cells), {}, outputs, user_line()))
+        self.equations.append(Equation(operation, tuple(cells), {}, outputs))
         for array, value in zip([parameter.array, *held], outputs, strict=True):
             self._write(array, value)
         self.effects.touched[id(parameter.version)] = parameter.version

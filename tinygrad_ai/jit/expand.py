@@ -50,9 +50,9 @@ def _body(e: Equation) -> Callable[..., Any] | None:
         and 1 in (e.inputs[0].shape[-1], e.outputs[0].shape[-1])
     ):
         return _thin if e.operation is matmul_ else _thin_linear
-    if isinstance(lower, Fold) and e.operation in (sum_, mean_) and held:
-        if len(_runs(next(e.reads()).shape, e.params["axis"])) > 1:
-            return _twice if e.operation is sum_ else _mean_twice
+    apart = isinstance(lower, Fold) and len(_runs(next(e.reads()).shape, e.params["axis"])) > 1
+    if apart and held and e.operation in (sum_, mean_):
+        return _twice if e.operation is sum_ else _mean_twice
     return None
 
 

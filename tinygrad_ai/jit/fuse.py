@@ -25,6 +25,7 @@ from tinygrad_ai.jit.views import AFFINE, View
 from tinygrad_ai.kernels.cpu.simd import ELEMENTS
 from tinygrad_ai.ops.products import linear_, matmul_
 
+HELD = frozenset(map(np.dtype, ELEMENTS))  # what kernels know
 MOST_OPERATIONS = 60  # in one kernel: more would spill registers
 
 
@@ -287,4 +288,4 @@ def _outers(shape: tuple[int, ...], columns: int) -> list[tuple[int, ...]]:
 
 def _held(e: Equation) -> bool:
     """Whether kernels hold all the dtypes."""
-    return all(np.dtype(v.dtype).name in ELEMENTS for v in (*e.reads(), *e.outputs))
+    return all(v.dtype in HELD for v in (*e.reads(), *e.outputs))

@@ -6,6 +6,7 @@ of all operands of all launches, and only those of arrays from outside change be
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,35 @@ from tinygrad_ai.jit.threads import run_launches
 from tinygrad_ai.jit.update import Update
 
 ALIGN = 64
+
+
+class Space:
+    """Bytes that are taken and given back: what is free, in order, neighbours joined."""
+
+    def __init__(self) -> None:
+        self.top = 0
+        self.free: list[tuple[int, int]] = []  # begin, end
+
+    def take(self, size: int) -> int:
+        """The first place of ``size`` bytes."""
+        for k, (begin, end) in enumerate(self.free):
+            if end - begin >= size:
+                self.free[k : k + 1] = [(begin + size, end)] if end - begin > size else []
+                return begin
+        self.top += size
+        return self.top - size
+
+    def give(self, begin: int, size: int) -> None:
+        """Take back ``size`` bytes from ``begin`` on."""
+        end = begin + size
+        k = bisect_left(self.free, (begin, end))
+        if k < len(self.free) and self.free[k][0] == end:
+            end = self.free.pop(k)[1]
+        if k and self.free[k - 1][1] == begin:
+            k -= 1
+            begin = self.free.pop(k)[0]
+        if size:
+            self.free.insert(k, (begin, end))
 
 
 class Output(NamedTuple):
@@ -106,22 +136,17 @@ class Execution:
             if isinstance(launch, Launch)
             for k in launch.scratch
         }
-        inner = [v for v in self.made if v not in direct and v not in scratch]
-        live: list[tuple[int, int, int]] = []  # begin, end, last kernel
+        space = Space()
         self.offsets: dict[Var, int] = {}
-        top = 0
-        for v in sorted(inner, key=self.made.__getitem__):
-            now = self.made[v]
-            live = sorted(block for block in live if block[2] >= now)
-            at = 0
-            need = -(-v.nbytes // ALIGN) * ALIGN
-            for begin, end, _ in live:
-                if begin - at >= need:
-                    break
-                at = max(at, end)
-            live.append((at, at + need, ends.get(v, now)))
-            self.offsets[v] = at
-            top = max(top, at + need)
+        dying: dict[int, list[Var]] = {}
+        for k, launch in enumerate(self.launches):
+            for v in launch.makes():
+                if v not in direct and v not in scratch and v not in self.offsets:
+                    self.offsets[v] = space.take(-(-v.nbytes // ALIGN) * ALIGN)
+                    dying.setdefault(ends.get(v, k), []).append(v)
+            for v in dying.pop(k, ()):
+                space.give(self.offsets[v], -(-v.nbytes // ALIGN) * ALIGN)
+        top = space.top
         arena = np.zeros(top + ALIGN, np.uint8)
         skip = -addresses([arena])[0] % ALIGN
         for v, at in self.offsets.items():

@@ -10,7 +10,7 @@ Printed, it reads like this::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,6 @@ class Equation:
     inputs: tuple[Any, ...]
     params: dict[str, Any]
     outputs: tuple[Var, ...]
-    line: str = ""
 
     @property
     def name(self) -> str:
@@ -145,7 +144,11 @@ class Program:
                 v = replaced[v]
             return v
 
-        kept = [replace(e, inputs=tuple(map(now, e.inputs))) for e in equations]
+        kept = []
+        for e in equations:
+            inputs = tuple(map(now, e.inputs))
+            same = all(a is b for a, b in zip(inputs, e.inputs, strict=True))
+            kept.append(e if same else Equation(e.operation, inputs, e.params, e.outputs))
         return Program(self.inputs, kept, [now(v) for v in self.outputs])
 
 

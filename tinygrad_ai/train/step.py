@@ -63,17 +63,29 @@ def train_step(
 
 
 class CompiledStep:
-    """:func:`train_step`, compiled; one that cannot be runs eagerly from then on and says why."""
+    """:func:`train_step`, compiled for each kind of batch; what cannot be runs eagerly.
+
+    ``reason`` says why the rest of the steps are eager: something in them cannot be captured, or
+    there are more than ``MOST`` shapes of batches, which would take longer to compile than to run.
+    """
+
+    MOST = 8
 
     def __init__(self) -> None:
         self.step = jit(train_step)
         self.reason: str | None = None
 
     def __call__(self, *args: Any) -> list[tuple[Tensor, Tensor]]:
+        if self.reason is None and self.step.captures > self.MOST:
+            self._stop(f"its batches have more than {self.MOST} shapes")
         if self.reason is None:
             try:
                 return self.step(*args)
             except GraphError as error:
-                self.reason = str(error)
-                warn_user(f"fit: the training step runs eagerly, it cannot be compiled: {error}")
+                self._stop(str(error))
         return train_step(*args)
+
+    def _stop(self, reason: str) -> None:
+        self.reason = reason
+        self.step.plans.clear()
+        warn_user(f"fit: the training step is not compiled and runs eagerly: {reason}")
