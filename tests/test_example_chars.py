@@ -232,11 +232,3 @@ def test_the_twin_is_the_same_program(name, tiny, monkeypatch) -> None:
     run.fit.keywords["shuffle"] = False
     run.fit(False)
     assert run.test() == pytest.approx(found, rel=2e-3, abs=2e-3)
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize(("name", "loss"), [("char-rnn", 1.75), ("char-transformer", 2.1)])
-def test_the_small_setting_reaches_what_it_states(name, loss) -> None:
-    run = PROGRAMS[name].prepare(PROGRAMS[name].defaults[0])
-    run.fit(False)
-    assert run.test()["loss"] < loss

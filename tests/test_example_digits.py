@@ -304,17 +304,3 @@ def test_twins_measure_what_the_programs_do(name, monkeypatch) -> None:
     assert list(ours) == list(theirs)
     for measure in ours:
         assert theirs[measure] == pytest.approx(ours[measure], rel=0.15)
-
-
-@pytest.mark.deep
-def test_the_bundled_digits_are_learned_well() -> None:
-    """About 20 processor seconds each."""
-    tests = {}
-    for name in PICTURES:
-        run = PROGRAMS[name].prepare(PROGRAMS[name].defaults[0])
-        run.fit(False)
-        tests[name] = run.test()
-    assert tests["mnist-cnn"]["accuracy"] >= 0.965
-    assert tests["autoencoder"]["loss"] <= 0.067
-    assert tests["finetune"]["scratch_accuracy"] >= 0.84
-    assert tests["finetune"]["accuracy"] > tests["finetune"]["scratch_accuracy"]
