@@ -40,7 +40,7 @@ def trainer(**options: Any) -> Trainer:
         "optimizer": optim.Adam(groups),
         "clip_norm": 0.5,
         "accumulate": 2,
-        "jit": False,
+        "jit": True,
     } | options
     return Trainer(model, "cross_entropy", metrics={"accuracy": "accuracy"} | MACRO, **made)
 

@@ -8,15 +8,19 @@ attributes, and attributes of objects with ``__slots__``.
 
 from __future__ import annotations
 
+import dis
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from tinygrad_ai.autodiff import Value
 from tinygrad_ai.errors import KERNELS, PACKAGE
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType)
+GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME"}
 _missing = object()
 
 
@@ -25,11 +29,14 @@ class World:
 
     def __init__(self, function: Any) -> None:
         self.tensors: list[Value] = []
-        self.optimizers: list[Any] = []
+        self.arrays: list[np.ndarray[Any, Any]] = []
+        self._optimizers: list[tuple[Any, list[Value], Any]] = []
+        self._states: list[tuple[Value, Any, bool]] = []
         self._cells: list[tuple[Any, Any, str]] = []
         self._globals: list[tuple[dict[str, Any], str, Any]] = []
-        self._dicts: list[tuple[Mapping[str, Any], dict[str, Any], str]] = []
+        self._dicts: list[tuple[Mapping[str, Any], dict[str, Any], list[int], str]] = []
         self._lists: list[tuple[list[Any], list[Any]]] = []
+        self._tracked: list[tuple[Value, bool]] = []
         self._seen: dict[int, Any] = {}
         stack = [function]
         while stack:
@@ -38,15 +45,21 @@ class World:
                 continue
             self._seen[id(value)] = value
             stack.extend(self._inside(value))
+        self.ids = {id(t) for t in self.tensors}
+        self.settle()
 
     def _inside(self, value: Any) -> Iterator[Any]:
         """What hangs on ``value``; noted as it is now."""
         if isinstance(value, Value):
             self.tensors.append(value)
+        elif isinstance(value, np.ndarray):
+            self.arrays.append(value)
         elif isinstance(value, types.FunctionType):
             yield from self._function(value)
         elif isinstance(value, types.MethodType):
             yield from (value.__self__, value.__func__)
+        elif hasattr(value, "__wrapped__"):  # such as a compiled function
+            yield value.__wrapped__
         elif isinstance(value, partial):
             yield from (value.func, *value.args, *value.keywords.values())
         elif isinstance(value, list | tuple | set | frozenset):
@@ -54,14 +67,13 @@ class World:
                 self._lists.append((value, list(value)))
             yield from value
         elif isinstance(value, dict):
-            self._dicts.append((value, dict(value), "a dict"))
+            self._dicts.append((value, dict(value), [], "a dict"))
             yield from value.values()
         elif hasattr(value, "param_groups"):
-            self.optimizers.append(value)
+            self._optimizers.append((value, list(value.state), None))
             yield from [group["params"] for group in value.param_groups]
-        elif hasattr(value, "__dict__"):
-            own = vars(value)
-            self._dicts.append((own, dict(own), type(value).__name__))
+        elif isinstance(own := getattr(value, "__dict__", None), dict):
+            self._dicts.append((own, dict(own), [], type(value).__name__))
             yield from own.values()
             for name in ("forward", "__call__"):
                 method = getattr(type(value), name, None)
@@ -89,43 +101,89 @@ class World:
 
     def settle(self) -> None:
         """Take what there is now for what it was: a first call may have filled things in."""
-        self._dicts = [(own, dict(own), kind) for own, _, kind in self._dicts]
+        self._tracked = [(t, t.node is None) for t in self.tensors]
+        self._dicts = [(own, dict(own), _ids(own), kind) for own, _, _, kind in self._dicts]
         self._lists = [(now, list(now)) for now, _ in self._lists]
+        self._optimizers = [(o, known, _layout(o)) for o, known, _ in self._optimizers]
+        self._states = [(t, t.array, t.node is None) for t in self.tensors]
+
+    def undo(self) -> None:
+        """Take back what optimisers have made for parameters since this was made."""
+        for optimizer, known, _ in self._optimizers:
+            for parameter in set(optimizer.state) - set(known):
+                del optimizer.state[parameter]
 
     def change(self) -> str | None:
         """What is no longer what it was, in words; None if nothing is."""
+        for tensor, frozen in self._tracked:
+            if (tensor.node is None) is not frozen:
+                return f"requires_grad of {tensor.name or 'a tensor'} changed"
         for cell, then, name in self._cells:
-            if cell.cell_contents is not then and not _equal(cell.cell_contents, then):
+            if cell.cell_contents is not then and not _same(cell.cell_contents, then):
                 return f"the value of {name} changed"
         for space, name, then in self._globals:
             now = space.get(name, _missing)
-            if now is not then and not _equal(now, then):
+            if now is not then and not _same(now, then):
                 return f"the global {name} changed"
-        for own, then, kind in self._dicts:
-            if not _equal(own, then):
-                return f"{_difference(own, then)} of {kind} changed"
+        for own, then, ids, kind in self._dicts:
+            if _ids(own) != ids and (names := _differences(own, then)):
+                return f"{', '.join(names)} of {kind} changed"
         for now, then in self._lists:
-            if not _equal(now, then):
+            if not _same(now, then):
                 return "a list changed"
+        for optimizer, _, layout in self._optimizers:
+            if _layout(optimizer) != layout:
+                return f"the groups of {type(optimizer).__name__}, or switches in them, changed"
+        for k, (t, array, plain) in enumerate(self._states):
+            if (t.node is None) is not plain:
+                return f"requires_grad of a tensor {array.shape} changed"
+            if t.array is not array:
+                now, before = (f"{a.dtype} {a.shape}" for a in (t.array, array))
+                if now != before:
+                    return f"a tensor was {before} and is {now}"
+                self._states[k] = t, t.array, plain
         return None
 
 
-def _equal(now: Any, then: Any) -> bool:
-    """Equality that trusts identity first, and takes what cannot be compared for different."""
-    try:
-        return type(now) is type(then) and bool(now == then)
-    except Exception:
+def _same(now: Any, then: Any) -> bool:
+    """Whether two things are one, or equal plain values, or equally long lists of such."""
+    if now is then:
+        return True
+    if type(now) is not type(then):
         return False
+    if isinstance(now, list | tuple):
+        return len(now) == len(then) and all(map(_same, now, then))
+    return isinstance(now, PLAIN) and bool(now == then)
 
 
-def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
-    names = [k for k in {**now, **then} if now.get(k, _missing) is not then.get(k, _missing)]
-    return ", ".join(map(str, names)) or "something"
+def _ids(own: Mapping[str, Any]) -> list[int]:
+    """Which objects are in a dict: cheap to compare, while somebody keeps them."""
+    return [len(own), *map(id, own.values())]
+
+
+def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    both = {**now, **then}
+    return [str(k) for k in both if not _same(now.get(k, _missing), then.get(k, _missing))]
+
+
+def _layout(optimizer: Any) -> list[Any]:
+    """What the code of an update depends on: parameters, switches, whether a number is 0."""
+    return [
+        [
+            list(map(id, group["params"])),
+            [
+                bool(v) if isinstance(v, int | float) else v
+                for k, v in group.items()
+                if k != "params"
+            ],
+        ]
+        for group in optimizer.param_groups
+    ]
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """The global names of a function and of those defined in it."""
-    names = set(code.co_names)
+    """The globals that a function, and those defined in it, read (not attributes of that name)."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in GLOBAL}
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             names |= _names(inner)

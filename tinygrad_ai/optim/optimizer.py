@@ -164,11 +164,10 @@ class Optimizer:
             self.state[parameter] = self._fresh(parameter.array, group)
         if mode.capture is not None:
             now = self.numbers(group, self.state[parameter]["step"] + 1)
-            slots, advance = (
-                partial(self.state.get, parameter),
-                partial(self._next, parameter, group),
+            advance = partial(self._next, parameter, group)
+            return mode.capture.update(
+                type(self).rule, parameter, lambda: self.state[parameter], advance, now
             )
-            return mode.capture.update(type(self).rule, parameter, slots, advance, now)
         w, g = parameter.array, parameter.grad.array
         if w.dtype == np.float16:  # squares of gradients would underflow
             w, g = w.astype(np.float32), g.astype(np.float32)
