@@ -1,10 +1,26 @@
-"""Where files live: the cache folder and the folder with full data sets."""
+"""What can be set: whether eager calls use kernels, and where files live."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+#: Whether large eager operations on the CPU are done by kernels (``TINYGRAD_AI_KERNELS=0``: no).
+kernels: bool = os.environ.get("TINYGRAD_AI_KERNELS", "1") != "0"
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """A block in which NumPy does everything, as with :data:`kernels` False."""
+    global kernels
+    before, kernels = kernels, False
+    try:
+        yield
+    finally:
+        kernels = before
 
 
 def cache_folder() -> Path:

@@ -3,39 +3,42 @@
 The innermost work is a *tile* of C, ``rows`` by ``vectors`` registers. For each k it loads a few
 vectors of B's row and broadcasts as many elements of A's column; each pair is one fused
 multiply-add. Broadcasts do not mind strides, so A may be transposed at no cost. B must be read
-along its rows: it is, as it stands, or from *panels* into which :func:`emit_pack` copies it, column
-block by column block (transposed on the way, where it has to be). Large products go through k in
-blocks, so that a panel stays in the first cache; a tile then starts from what C holds, so that the
-order of summation over k is the same for every choice.
+along its rows: it is, as it stands, or from panels (:mod:`~tinygrad_ai.kernels.cpu.pack`). Deep
+products go through k in blocks, so that a panel stays in the second cache; a tile then starts from
+what C holds, so that the order of summation over k, and every bit, is the same for every choice.
 
 FLOPs: 2·M·N·K. Bytes: 4·(M·K + K·N + M·N) in float32 when everything is read once.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from tinygrad_ai.kernels.cpu.pack import Packing, batch_offset, emit_pack, least
+from tinygrad_ai.kernels.cpu.plans import MANY, Host, Plan, crowded, host, planned
 from tinygrad_ai.kernels.cpu.simd import (
+    BIT,
     I64,
     KERNEL,
     POINTER,
+    Native,
     Simd,
     element_type,
-    host_lanes,
     looped,
 )
 
-UNROLL = 4  # steps of k in one pass through the inner loop
-BLOCK = 384  # steps of k while a panel stays in the first cache
-LARGE = 1 << 26  # multiply-adds from which blocks pay
+BODY = 48  # multiply-adds in one pass through the inner loop, about
+FLOATS = {np.dtype(order + size) for order in "<>" for size in ("f4", "f8")}
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -43,398 +46,360 @@ class Product:
     """A batch of products; strides are in elements, those of the batch per batch axis.
 
     ``b_rows`` is the distance from one row of B to the next (its columns lie side by side), or
-    None where B comes in panels.
+    None where B comes in panels; ``a`` is None where A does, transposed, a tile's rows side by
+    side. C is contiguous; with ``onto`` C += A·B.
     """
 
     m: int
     n: int
     k: int
-    a: tuple[int, int]
+    a: tuple[int, int] | None
     b_rows: int | None
+    plan: Plan
     batch: tuple[int, ...] = ()
-    a_batch: tuple[int, ...] = ()
-    b_batch: tuple[int, ...] = ()
+    a_steps: tuple[int, ...] = ()
+    b_steps: tuple[int, ...] = ()
     dtype: str = "float32"
+    onto: bool = False
+
+    @property
+    def units(self) -> int:
+        """Units of work: a tile's rows by a block of columns, of every product of the batch."""
+        return math.prod(self.batch) * math.prod(self.plan.blocks(self.m, self.n))
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Rows and vectors of C that are in registers at a time."""
+def prepared(
+    shape: Sequence[int],
+    k: int,
+    a: Sequence[int],
+    b: Sequence[int],
+    dtype: str = "float32",
+    onto: bool = False,
+    machine: Host | None = None,
+) -> tuple[Product, dict[int, Packing]]:
+    """The product of C's ``shape`` (\\*batch, m, n), and which operands are packed, and how.
 
-    rows: int
-    vectors: int
-
-
-@cache
-def registers() -> int:
-    """How many vector registers the host has."""
-    return 32 if llvm.get_host_cpu_features().get("avx512f") or _is_arm() else 16
-
-
-def _is_arm() -> bool:
-    return "aarch64" in llvm.get_process_triple() or "arm64" in llvm.get_process_triple()
-
-
-@cache
-def tile_for(m: int, n: int, k: int, lanes: int) -> Tile:
-    """The tile with the least time by a model: multiply-adds, loads, and the edges' waste."""
-    spare = registers() - 1
-    fitting = [Tile(r, v) for v in range(1, 5) for r in range(1, 29) if r * v + v <= spare]
-    return min(fitting, key=lambda t: (_cycles(t, m, n, k, lanes), -t.rows * t.vectors))
-
-
-def _cycles(tile: Tile, m: int, n: int, k: int, lanes: int) -> float:
-    """Estimated cycles: two multiply-adds and two loads a cycle, four cycles' latency."""
-    columns = -(-n // lanes)
-    total = 0.0
-    for rows, times in ((tile.rows, m // tile.rows), (m % tile.rows, 1)):
-        for vectors, across in (
-            (tile.vectors, columns // tile.vectors),
-            (columns % tile.vectors, 1),
-        ):
-            if rows and vectors and times and across:
-                step = max(rows * vectors / 2, (rows + vectors) / 2 * 0.95, 4.0)
-                total += times * across * (k * step + 2.0 * rows * vectors + 12)
-    return total
-
-
-def panel_columns(p: Product) -> int:
-    """The width of B's panels: that of the tile."""
-    lanes = host_lanes(np.dtype(p.dtype))
-    return tile_for(p.m, p.n, p.k, lanes).vectors * lanes
+    Operands have numbers: 1 is A, 2 is B. ``a`` and ``b`` are their strides in elements, 0 along
+    axes that are repeated. B is packed where its columns do not lie side by side, either where
+    steps of k are so far apart that they crowd into a few sets of the caches, if that is worth it.
+    Matrices that the batch repeats are packed once.
+    """
+    *batch, m, n = shape
+    machine = machine or host(dtype)
+    b = b if n > 1 else (*b[:-1], 1)
+    large_a, large_b = (x * k * machine.itemsize > machine.second for x in (m, n))
+    crowded_a, crowded_b = (crowded(step, machine.itemsize, 2) for step in (a[-1], b[-2]))
+    many = min(m, n) >= MANY
+    turn_a = many and large_a and crowded_a and a[-1] != 1
+    pack_b = b[-1] != 1 or (many and large_b and crowded_b)
+    plan = planned(math.prod(batch), m, n, k, None if turn_a else (a[-2], a[-1]), machine)
+    packings = {}
+    steps = [tuple(a[:-2]), tuple(b[:-2])]
+    if turn_a:
+        lanes = plan.rows & -plan.rows
+        packings[1] = Packing(k, m, (a[-1], a[-2]), plan.rows, lanes, *_own(batch, steps[0]), dtype)
+    if pack_b:
+        pair = b[-2], b[-1]
+        packings[2] = Packing(k, n, pair, plan.width, plan.lanes, *_own(batch, steps[1]), dtype)
+    for number, packing in packings.items():
+        sizes = accumulate(packing.batch[:0:-1], int.__mul__, initial=packing.size)
+        each = zip(packing.batch, reversed(list(sizes)), strict=False)
+        steps[number - 1] = tuple(s if x > 1 else 0 for x, s in each)
+    matrix = None if turn_a else (a[-2], a[-1])
+    b_rows = None if pack_b else b[-2]
+    cut = plan, tuple(batch), steps[0], steps[1]
+    return Product(m, n, k, matrix, b_rows, *cut, dtype, onto), packings
 
 
-def panel_size(p: Product) -> int:
-    """Elements of all panels of one B."""
-    lanes = host_lanes(np.dtype(p.dtype))
-    return -(-p.n // lanes) * lanes * p.k
-
-
-def units(p: Product) -> int:
-    """Units of work: blocks of a tile's rows, of every product of the batch."""
-    lanes = host_lanes(np.dtype(p.dtype))
-    return math.prod(p.batch) * -(-p.m // tile_for(p.m, p.n, p.k, lanes).rows)
+def _own(batch: Sequence[int], steps: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The batch without what is repeated, and its steps."""
+    return tuple(x if step else 1 for x, step in zip(batch, steps, strict=True)), steps
 
 
 def emit_product(p: Product) -> str:
-    """The LLVM IR of ``kernel`` on the operands C, A, B (or its panels); see :func:`units`."""
+    """The LLVM IR of ``kernel`` on the operands C, A, B (or its panels)."""
     module = ir.Module("product")
     function = ir.Function(module, KERNEL, "kernel")
-    _ProductWriter(p, module, function).write()
+    _ProductWriter(p, module).write(function)
     return str(module)
 
 
 class _ProductWriter:
-    def __init__(self, p: Product, module: ir.Module, function: ir.Function) -> None:
-        self.p, self.module, self.function = p, module, function
+    def __init__(self, p: Product, module: ir.Module) -> None:
+        self.p, self.plan, self.module = p, p.plan, module
         self.dtype = np.dtype(p.dtype)
         self.element = element_type(self.dtype)
-        self.lanes = host_lanes(self.dtype)
-        self.tile = tile_for(p.m, p.n, p.k, self.lanes)
-        self.width = self.tile.vectors * self.lanes
-        blocked = p.m * p.n * p.k >= LARGE and p.k > BLOCK
-        self.block = BLOCK if blocked else p.k
-        self.tiles: dict[Any, ir.Function] = {}
+        self.tiles: dict[tuple[int, int], ir.Function] = {}
 
-    def write(self) -> None:
-        p, rows = self.p, self.tile.rows
-        table, begin, end, _ = self.function.args
-        build = ir.IRBuilder(self.function.append_basic_block("entry"))
+    def write(self, function: ir.Function) -> None:
+        """The loops around the tiles: products with their blocks of columns, blocks of k."""
+        p, plan = self.p, self.plan
+        table, begin, end, _ = function.args
+        build = ir.IRBuilder(function.append_basic_block("entry"))
         c, a, b = (
             build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
             for k in range(3)
         )
-        blocks = -(-p.m // rows)
-        first, last = build.sdiv(begin, I64(blocks)), build.sub(end, I64(1))
-        last = build.add(build.sdiv(last, I64(blocks)), I64(1))
-        with looped(build, first, last, 1) as item:
-            base = build.mul(item, I64(blocks))
-            start = _clamp(build, build.sub(begin, base), 0, blocks)
-            stop = _clamp(build, build.sub(end, base), 0, blocks)
+        down, across = (max(1, x) for x in plan.blocks(p.m, p.n))
+        last = build.sdiv(build.add(end, I64(down - 1)), I64(down))
+        with looped(build, build.sdiv(begin, I64(down)), last, 1) as group:
+            before = build.mul(group, I64(down))
+            start, stop = (_clamp(build, build.sub(x, before), 0, down) for x in (begin, end))
+            item, block = build.sdiv(group, I64(across)), build.srem(group, I64(across))
             here_c = self._at(build, c, build.mul(item, I64(p.m * p.n)))
-            here_a = self._at(build, a, self._batch(build, item, p.a_batch))
-            here_b = self._at(build, b, self._batch(build, item, p.b_batch))
-            for k0 in range(0, p.k, self.block):
-                self._rows_of_tiles(build, here_c, here_a, here_b, start, stop, k0)
+            here_a = self._at(build, a, batch_offset(build, item, p.batch, p.a_steps))
+            here_b = self._at(build, b, batch_offset(build, item, p.batch, p.b_steps))
+            steps = max(1, p.k) + plan.depth - 1  # without any k, C is written once too
+            with looped(build, I64(0), I64(steps), plan.depth) as k:
+                self._block(build, (here_c, here_a, here_b), block, k, start, stop)
         build.ret_void()
 
     def _at(self, build: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Value:
         return build.gep(pointer, [offset], source_etype=self.element)
 
-    def _batch(self, build: ir.IRBuilder, item: ir.Value, strides: Sequence[int]) -> ir.Value:
-        """The offset of a product's operand."""
-        offset: ir.Value = I64(0)
-        rest = item
-        for n, step in zip(reversed(self.p.batch), reversed(strides), strict=True):
-            offset = build.add(offset, build.mul(build.urem(rest, I64(n)), I64(step)))
-            rest = build.udiv(rest, I64(n))
-        return offset
-
-    def _rows_of_tiles(
+    def _block(
         self,
         build: ir.IRBuilder,
-        c: ir.Value,
-        a: ir.Value,
-        b: ir.Value,
+        operands: tuple[ir.Value, ...],
+        block: ir.Value,
+        k: ir.Value,
         start: ir.Value,
         stop: ir.Value,
-        k0: int,
     ) -> None:
-        """All columns of the row blocks ``start`` to ``stop``, for one block of k."""
-        p, rows = self.p, self.tile.rows
-        depth = min(self.block, p.k - k0)
-        full, rest = divmod(p.n, self.width)
-        a = self._at(build, a, I64(k0 * p.a[1]))
+        """The rows of tiles ``start`` to ``stop`` of a block of columns, from ``k`` on."""
+        p, plan = self.p, self.plan
+        c, a, b = operands
+        full, rest = divmod(p.n, plan.width)
+        depth = least(build, build.sub(I64(p.k), k), I64(plan.depth))
+        onto = BIT(1) if p.onto else build.icmp_signed(">", k, I64(0))
+        a_k = self._step_of_a
 
-        def column(j: ir.Value, width: int) -> None:
+        def column(j: ir.Value, columns: int) -> None:
             """The tiles below each other in the columns from ``j`` on."""
             if p.b_rows is None:
-                panel = build.add(build.mul(j, I64(p.k)), I64(k0 * _padded(width, self.lanes)))
+                wide = -(-columns // plan.lanes) * plan.lanes
+                offset = build.add(build.mul(j, I64(p.k)), build.mul(k, I64(wide)))
             else:
-                panel = build.add(j, I64(k0 * p.b_rows))
-            start_b = self._at(build, b, panel)
-            whole = p.m // rows
-            top = _clamp(build, stop, 0, whole)
-            with looped(build, start, top, 1) as i:
-                row = build.mul(i, I64(rows))
-                self._call(build, c, a, start_b, row, j, rows, width, depth, k0 > 0)
-            if p.m % rows:
+                offset = build.add(j, build.mul(k, I64(p.b_rows)))
+            here_b = self._at(build, b, offset)
+
+            def tile(i: ir.Value, rows: int) -> None:
+                row = build.mul(i, I64(plan.rows))
+                here_c = self._at(build, c, build.add(build.mul(row, I64(p.n)), j))
+                offsets = build.mul(row, I64(p.a[0] if p.a else p.k)), build.mul(k, I64(a_k(rows)))
+                here_a = self._at(build, a, build.add(*offsets))
+                if (rows, columns) not in self.tiles:
+                    self.tiles[rows, columns] = self._tile(rows, columns)
+                build.call(self.tiles[rows, columns], [here_c, here_a, here_b, depth, onto])
+
+            whole = p.m // plan.rows
+            if whole:
+                with looped(build, start, least(build, stop, I64(whole)), 1) as i:
+                    tile(i, plan.rows)
+            if p.m % plan.rows:
                 with build.if_then(build.icmp_signed(">", stop, I64(whole))):
-                    row = I64(whole * rows)
-                    self._call(build, c, a, start_b, row, j, p.m % rows, width, depth, k0 > 0)
+                    tile(I64(whole), p.m % plan.rows)
 
         if full:
-            with looped(build, I64(0), I64(full), 1) as j:
-                column(build.mul(j, I64(self.width)), self.width)
+            first = build.mul(block, I64(plan.panels))
+            after = least(build, build.add(first, I64(plan.panels)), I64(full))
+            with looped(build, first, after, 1) as panel:
+                column(build.mul(panel, I64(plan.width)), plan.width)
         if rest:
-            column(I64(full * self.width), rest)
+            with build.if_then(build.icmp_signed("==", block, I64(full // plan.panels))):
+                column(I64(full * plan.width), rest)
 
-    def _call(
-        self,
-        build: ir.IRBuilder,
-        c: ir.Value,
-        a: ir.Value,
-        b: ir.Value,
-        row: ir.Value,
-        j: ir.Value,
-        rows: int,
-        width: int,
-        depth: int,
-        onto: bool,
-    ) -> None:
-        key = rows, width, depth, onto
-        if key not in self.tiles:
-            self.tiles[key] = self._tile(*key)
-        here_c = self._at(build, c, build.add(build.mul(row, I64(self.p.n)), j))
-        here_a = self._at(build, a, build.mul(row, I64(self.p.a[0])))
-        build.call(self.tiles[key], [here_c, here_a, b])
+    def _step_of_a(self, rows: int) -> int:
+        """From one step of k to the next in A, in a tile of so many rows."""
+        lanes = self.plan.rows & -self.plan.rows
+        return self.p.a[1] if self.p.a else -(-rows // lanes) * lanes
 
-    def _tile(self, rows: int, width: int, depth: int, onto: bool) -> ir.Function:
-        """``tile(C, A, B)``: ``rows`` by ``width`` elements of C, over ``depth`` steps of k."""
-        p, lanes = self.p, self.lanes
-        kind = ir.FunctionType(ir.VoidType(), [POINTER] * 3)
-        name = f"tile_{rows}_{width}_{depth}_{int(onto)}"
-        function = ir.Function(self.module, kind, name)
+    def _tile(self, rows: int, columns: int) -> ir.Function:
+        """``tile(C, A, B, depth, onto)``: ``rows`` by ``columns`` of C, ``depth`` steps of k."""
+        p, lanes = self.p, self.plan.lanes
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, I64, BIT])
+        function = ir.Function(self.module, kind, f"tile_{rows}_{columns}")
         function.linkage = "internal"
         function.attributes.add("noinline")
-        c, a, b = function.args
+        c, a, b, depth, onto = function.args
         build = ir.IRBuilder(function.append_basic_block("entry"))
         simd = Simd(build, lanes)
-        vectors = -(-width // lanes)
-        active = [None] * vectors
-        if width % lanes:
-            active[-1] = width % lanes
+        active = [None] * (columns // lanes) + [columns % lanes] * (columns % lanes > 0)
+        vectors = len(active)
         masked = [None] * vectors if p.b_rows is None else active
         b_rows = vectors * lanes if p.b_rows is None else p.b_rows
-        places = [[I64(r * p.n + v * lanes) for v in range(vectors)] for r in range(rows)]
+        places = [
+            (I64(r * p.n + v * lanes), active[v]) for r in range(rows) for v in range(vectors)
+        ]
+        a_row, a_k = p.a[0] if p.a else 1, self._step_of_a(rows)
+        entry = build.block
+        with build.if_then(onto):
+            old = [simd.load(self.dtype, c, *place) for place in places]
+            loaded = build.block
+        sums = []
+        for value in old:
+            sums.append(build.phi(value.type))
+            sums[-1].add_incoming(simd.constant(self.dtype, 0.0), entry)
+            sums[-1].add_incoming(value, loaded)
 
-        def loaded(r: int, v: int) -> ir.Value:
-            if onto:
-                return simd.load(self.dtype, c, places[r][v], active[v])
-            return simd.constant(self.dtype, 0.0)
-
-        sums = [[loaded(r, v) for v in range(vectors)] for r in range(rows)]
-
-        def step(k: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
-            row = build.mul(k, I64(b_rows))
-            loads = [
-                simd.load(self.dtype, b, build.add(row, I64(v * lanes)), masked[v])
+        def step(a: ir.Value, b: ir.Value, sums: list[ir.Value], u: int) -> list[ir.Value]:
+            """Step ``u`` after the one that ``a`` and ``b`` point at."""
+            line = [
+                simd.load(self.dtype, b, I64(u * b_rows + v * lanes), masked[v])
                 for v in range(vectors)
             ]
-            column = build.mul(k, I64(p.a[1]))
             found = []
             for r in range(rows):
-                at = build.add(column, I64(r * p.a[0]))
-                pointer = build.gep(a, [at], source_etype=self.element)
-                spread = simd.splat(build.load(pointer, typ=self.element))
-                found.append([simd.fma(spread, x, y) for x, y in zip(loads, sums[r], strict=True)])
+                at = self._at(build, a, I64(u * a_k + r * a_row))
+                spread = simd.splat(build.load(at, typ=self.element))
+                own = sums[r * vectors : (r + 1) * vectors]
+                found += [simd.fma(spread, x, s) for x, s in zip(line, own, strict=True)]
             return found
 
-        whole = depth - depth % UNROLL
-        if whole:
-            entry = build.block
-            body, done = (function.append_basic_block(n) for n in ("body", "done"))
-            build.branch(body)
-            build.position_at_end(body)
-            k = build.phi(I64)
-            k.add_incoming(I64(0), entry)
-            phis = [[build.phi(s.type) for s in line] for line in sums]
-            for line, starts in zip(phis, sums, strict=True):
-                for phi, begin in zip(line, starts, strict=True):
-                    phi.add_incoming(begin, entry)
-            now = phis
-            for u in range(UNROLL):
-                now = step(build.add(k, I64(u)), now)
-            after = build.add(k, I64(UNROLL))
-            k.add_incoming(after, body)
-            for line, ends in zip(phis, now, strict=True):
-                for phi, value in zip(line, ends, strict=True):
-                    phi.add_incoming(value, body)
-            build.cbranch(build.icmp_signed("<", after, I64(whole)), body, done)
-            build.position_at_end(done)
-            sums = now
-        for k in range(whole, depth):
-            sums = step(I64(k), sums)
-        for r in range(rows):
-            for v in range(vectors):
-                simd.store(sums[r][v], c, places[r][v], active[v])
+        def steps(count: int) -> Callable[[list[ir.Value]], list[ir.Value]]:
+            def body(state: list[ir.Value]) -> list[ir.Value]:
+                a, b, *sums = state
+                for u in range(count):
+                    sums = step(a, b, sums, u)
+                a = self._at(build, a, I64(count * a_k))
+                return [a, self._at(build, b, I64(count * b_rows)), *sums]
+
+            return body
+
+        unroll = _unroll(rows * vectors, p.k, self.plan.depth)
+        whole = build.sub(depth, build.urem(depth, I64(unroll)))
+        state = _repeated(build, I64(0), whole, unroll, [a, b, *sums], steps(unroll))
+        if p.k % unroll or self.plan.depth % unroll:
+            state = _repeated(build, whole, depth, 1, state, steps(1))
+        for value, place in zip(state[2:], places, strict=True):
+            simd.store(value, c, *place)
         build.ret_void()
         return function
 
 
+def _unroll(accumulators: int, k: int, depth: int) -> int:
+    """Steps of k in one pass: about BODY multiply-adds, without a rest where that costs little."""
+    most = max(1, min(8, BODY // accumulators))
+    whole = max(u for u in range(1, most + 1) if not (k % u or depth % u))
+    return whole if 2 * whole > most else most
+
+
+def _repeated(
+    build: ir.IRBuilder,
+    start: ir.Value,
+    stop: ir.Value,
+    step: int,
+    state: list[ir.Value],
+    body: Callable[[list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """``for (i = start; i < stop; i += step) state = body(state)``."""
+    before = build.block
+    head, inside, done = (build.append_basic_block(n) for n in ("head", "body", "done"))
+    build.branch(head)
+    build.position_at_end(head)
+    phis = [build.phi(x.type) for x in (start, *state)]
+    build.cbranch(build.icmp_signed("<", phis[0], stop), inside, done)
+    build.position_at_end(inside)
+    after = [build.add(phis[0], I64(step)), *body(phis[1:])]
+    for phi, first, again in zip(phis, (start, *state), after, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(again, build.block)
+    build.branch(head)
+    build.position_at_end(done)
+    return phis[1:]
+
+
 def _clamp(build: ir.IRBuilder, value: ir.Value, low: int, high: int) -> ir.Value:
     value = build.select(build.icmp_signed("<", value, I64(low)), I64(low), value)
-    return build.select(build.icmp_signed(">", value, I64(high)), I64(high), value)
+    return least(build, value, I64(high))
 
 
-def _padded(width: int, lanes: int) -> int:
-    return -(-width // lanes) * lanes
+# -------------------------------------------------------------------------------- on NumPy arrays
 
 
-# ---------------------------------------------------------------------------------------- packing
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``a @ b`` on one thread, for arrays (\\*batch, m, k) and (\\*batch, k, n) of any strides.
 
+    float32 or float64 (both are taken to the wider), batches broadcast. The code is compiled at the
+    first call with these shapes and strides, in about 0.1 s, and kept; a call costs 5 µs besides.
+    Every element is summed in the order of k with fused multiply-adds, so the bits depend on no
+    layout. 2·m·n·k FLOPs; reads (m·k + k·n) elements and writes m·n, per product.
 
-@dataclass(frozen=True)
-class Packing:
-    """Panels of matrices (k, n) with ``strides``, ``width`` columns each; see ``Product``."""
+    Args:
+        out: (\\*batch, m, n), of the result's dtype; written and returned. It may overlap the
+            operands.
 
-    k: int
-    n: int
-    strides: tuple[int, int]
-    width: int
-    batch: tuple[int, ...] = ()
-    b_batch: tuple[int, ...] = ()
-    dtype: str = "float32"
-
-
-def packing_units(p: Packing) -> int:
-    """Units of work: vectors of columns, of every matrix."""
-    lanes = host_lanes(np.dtype(p.dtype))
-    return math.prod(p.batch) * -(-p.n // lanes)
-
-
-def emit_pack(p: Packing) -> str:
-    """The LLVM IR of ``kernel`` on the operands panels, B.
-
-    A matrix that lies along k is transposed in squares of a register's length; the other elements
-    of a last vector are zeros.
+    Raises:
+        TypeError: a dtype that is neither float32 nor float64, or another one of ``out``.
+        ValueError: fewer than two axes, inner sizes that differ, batches that do not broadcast,
+            or another shape of ``out``.
     """
-    module = ir.Module("pack")
-    function = ir.Function(module, KERNEL, "kernel")
-    table, begin, end, _ = function.args
-    build = ir.IRBuilder(function.append_basic_block("entry"))
-    dtype = np.dtype(p.dtype)
-    lanes, element = host_lanes(dtype), element_type(dtype)
-    simd = Simd(build, lanes)
-    out, source = (
-        build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER) for k in range(2)
-    )
-    blocks = -(-p.n // lanes)
-    size = blocks * lanes * p.k
-    vectors = p.width // lanes
-
-    def offset_of(item: ir.Value) -> ir.Value:
-        offset: ir.Value = I64(0)
-        rest = item
-        for n, step in zip(reversed(p.batch), reversed(p.b_batch), strict=True):
-            offset = build.add(offset, build.mul(build.urem(rest, I64(n)), I64(step)))
-            rest = build.udiv(rest, I64(n))
-        return offset
-
-    def column(block: ir.Value, target: ir.Value, base: ir.Value, active: int) -> None:
-        """All k of one vector of columns; it stands in the panel ``block // vectors``."""
-        panel = build.sdiv(block, I64(vectors))
-        inside = build.srem(block, I64(vectors))
-        last = build.icmp_signed("==", panel, I64(blocks // vectors))
-        row = build.select(last, I64(blocks % vectors * lanes or p.width), I64(p.width))
-        start = build.add(build.mul(panel, I64(p.k * p.width)), build.mul(inside, I64(lanes)))
-        first = build.add(base, build.mul(block, I64(lanes * p.strides[1])))
-
-        def put(k: ir.Value, value: ir.Value) -> None:
-            simd.store(value, target, build.add(start, build.mul(k, row)))
-
-        none = simd.constant(dtype, 0)
-        if p.strides[1] == 1:
-            partial = None if active == lanes else active
-            with looped(build, I64(0), I64(p.k), 1) as k:
-                at = build.add(first, build.mul(k, I64(p.strides[0])))
-                put(k, simd.load(dtype, source, at, partial))
-            return
-
-        def square(k: ir.Value, count: int) -> None:
-            partial = None if count == lanes else count
-            lines = []
-            for n in range(lanes):
-                at = build.add(
-                    build.add(first, I64(n * p.strides[1])), build.mul(k, I64(p.strides[0]))
-                )
-                lines.append(simd.load(dtype, source, at, partial) if n < active else none)
-            for n, line in enumerate(_transposed(build, lines)[:count]):
-                put(build.add(k, I64(n)), line)
-
-        if p.strides[0] == 1:
-            whole = p.k - p.k % lanes
-            with looped(build, I64(0), I64(whole), lanes) as k:
-                square(k, lanes)
-            if whole < p.k:
-                square(I64(whole), p.k - whole)
-            return
-        with looped(build, I64(0), I64(p.k), 1) as k:
-            at = build.add(first, build.mul(k, I64(p.strides[0])))
-            steps = ir.Constant(ir.VectorType(I64, lanes), [n * p.strides[1] for n in range(lanes)])
-            offsets = build.add(simd.splat(at), steps)
-            put(k, simd.gather(dtype, source, offsets, None if active == lanes else active))
-
-    with looped(build, begin, end, 1) as unit:
-        item, block = build.sdiv(unit, I64(blocks)), build.srem(unit, I64(blocks))
-        target = build.gep(out, [build.mul(item, I64(size))], source_etype=element)
-        base = offset_of(item)
-        if p.n % lanes:
-            with build.if_else(build.icmp_signed("==", block, I64(blocks - 1))) as (then, other):
-                with then:
-                    column(block, target, base, p.n % lanes)
-                with other:
-                    column(block, target, base, lanes)
-        else:
-            column(block, target, base, lanes)
-    build.ret_void()
-    return str(module)
+    if a.dtype not in FLOATS or b.dtype not in FLOATS:
+        raise TypeError(f"matmul takes float32 and float64, not {a.dtype} and {b.dtype}")
+    dtype = np.promote_types(a.dtype, b.dtype)
+    a, b = _fitting(a, dtype), _fitting(b, dtype)
+    code = _compiled(a.shape, a.strides, b.shape, b.strides, dtype)
+    shape = code.shape
+    if out is None:
+        target = np.empty(shape, dtype)
+    else:
+        if out.dtype != dtype:
+            raise TypeError(f"matmul: the result is {dtype}, but out {out.dtype}")
+        if out.shape != shape:
+            raise ValueError(f"matmul: the result is {shape}, but out {out.shape}")
+        usable = out.flags.carray and not (
+            np.may_share_memory(out, a) or np.may_share_memory(out, b)
+        )
+        target = out if usable else np.empty(shape, dtype)
+    operands = [a, b]
+    for number, packing, pack in code.packs:
+        panels = np.empty((math.prod(packing.batch), packing.size), dtype)
+        _launch(pack, packing.units, panels, operands[number])
+        operands[number] = panels
+    _launch(code.run, code.product.units, target, *operands)
+    if out is None:
+        return target
+    if target is not out:
+        np.copyto(out, target)
+    return out
 
 
-def _transposed(build: ir.IRBuilder, lines: list[ir.Value]) -> list[ir.Value]:
-    """A square of registers transposed: halves of ever smaller blocks are exchanged (Eklundh)."""
-    lanes = len(lines)
-    i32 = ir.IntType(32)
-    step = lanes // 2
-    while step:
-        low = [c if not c & step else lanes + c - step for c in range(lanes)]
-        high = [c + step if not c & step else lanes + c for c in range(lanes)]
-        after = list(lines)
-        for n in range(lanes):
-            if not n & step:
-                pair = lines[n], lines[n + step]
-                for place, chosen in ((n, low), (n + step, high)):
-                    mask = ir.Constant(ir.VectorType(i32, lanes), chosen)
-                    after[place] = build.shuffle_vector(*pair, mask)
-        lines, step = after, step // 2
-    return lines
+def _fitting(x: Array, dtype: np.dtype[Any]) -> Array:
+    """``x`` as whole elements of a native dtype; itself where it is so."""
+    return x if x.dtype == dtype and x.flags.aligned else np.array(x, dtype)
+
+
+class _Code(NamedTuple):
+    shape: tuple[int, ...]
+    product: Product
+    run: Native
+    packs: list[tuple[int, Packing, Native]]
+
+
+@lru_cache(512)
+def _compiled(
+    a: tuple[int, ...],
+    a_strides: tuple[int, ...],
+    b: tuple[int, ...],
+    b_strides: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> _Code:
+    """The code for operands of these shapes and strides (bytes)."""
+    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+        raise ValueError(f"matmul: {a} @ {b}: not (…, m, k) and (…, k, n)")
+    batch = np.broadcast_shapes(a[:-2], b[:-2])
+    shape = (*batch, a[-2], b[-1])
+
+    def steps(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+        view = np.lib.stride_tricks.as_strided(np.empty(0, dtype), sizes, strides)
+        whole = np.broadcast_to(view, (*batch, *sizes[-2:]))
+        return tuple(s // dtype.itemsize for s in whole.strides)
+
+    product, packings = prepared(shape, a[-1], steps(a, a_strides), steps(b, b_strides), dtype.name)
+    packs = [(k - 1, x, Native(emit_pack(x), "kernel", 4)) for k, x in packings.items()]
+    return _Code(shape, product, Native(emit_product(product), "kernel", 4), packs)
+
+
+def _launch(kernel: Native, units: int, *operands: Array) -> None:
+    table = (ctypes.c_void_p * len(operands))(*(x.__array_interface__["data"][0] for x in operands))
+    kernel(ctypes.addressof(table), 0, units, 0)

@@ -68,6 +68,7 @@ class Primitive:
     ``lower``    what code generation needs beyond the kind: a reduction's ``combine``,
                  ``identity`` and ``finish``; a contraction's index specification; a movement's
                  index map.
+    ``kernel``   whether the backend may have a kernel of the record's name, which is asked first.
     ``sample``   ``sample(rng) -> (inputs, params)``, a random valid call, for kinds whose calls
                  cannot be derived from ``domain`` alone.
     """
@@ -88,6 +89,7 @@ class Primitive:
         batch: Any = None,
         lower: Any = None,
         sample: Callable[..., Any] | None = None,
+        kernel: bool = False,
     ) -> None:
         assert kind in KINDS, kind
         self.name = self.__name__ = name
@@ -100,6 +102,7 @@ class Primitive:
         self.batch = batch
         self.lower = lower
         self.sample = sample
+        self.kernel = kernel
         parameters = list(inspect.signature(forward).parameters.values())[1:]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -165,7 +168,8 @@ class Primitive:
                 break
         before = error_state.set(SILENT)
         try:
-            return self.forward(xp, *arrays, **params)
+            found = xp.native(self.name, arrays, params) if self.kernel else None
+            return self.forward(xp, *arrays, **params) if found is None else found
         except Exception as error:
             described = describe(self, arrays, params, error)
             if described is error:

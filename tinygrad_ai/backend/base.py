@@ -19,6 +19,10 @@ class Namespace:
     def __init__(self, module: Any, **extra: Any) -> None:
         self.__dict__.update(extra, module=module)
 
+    def native(self, name: str, arrays: Any, params: Any) -> Any:
+        """What a kernel makes of ``arrays``; None where there is none for the operation."""
+        return None
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.module, name)
         self.__dict__[name] = found
@@ -29,7 +33,8 @@ class Backend(Protocol):
     """What the library asks of a device.
 
     ``xp`` speaks NumPy's names (ufuncs, reductions, ``linalg``, ``lib.stride_tricks``) and adds
-    ``erf(x)``, ``scatter_add(target, index, values)`` (in place, duplicates accumulate) and
+    ``erf(x)``, ``scatter_add(target, index, values)`` (in place, duplicates accumulate),
+    ``native(name, arrays, params)`` (what a kernel for an operation makes of them, or None) and
     ``asarray``. Arrays of the backend are instances of ``array_type`` and of nothing else.
     """
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.backend.base import Namespace, register_backend
+from tinygrad_ai.backend.native import native
 from tinygrad_ai.backend.scatter import scatter_add
 from tinygrad_ai.backend.special import erf, erfc
 from tinygrad_ai.errors import ValueRangeError
@@ -37,7 +38,7 @@ class NumpyBackend:
 
     name = "numpy"
     array_type = np.ndarray
-    xp = Namespace(np, erf=erf, erfc=erfc, scatter_add=scatter_add)
+    xp = Namespace(np, erf=erf, erfc=erfc, scatter_add=scatter_add, native=native)
 
     def asarray(self, data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         """A fresh NumPy array with the values of ``data``, ValueRangeError for NaN as an integer.

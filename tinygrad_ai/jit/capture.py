@@ -16,6 +16,7 @@ from tinygrad_ai import random
 from tinygrad_ai.autodiff import Primitive, Value
 from tinygrad_ai.backend import namespaces
 from tinygrad_ai.backend.base import _homes as homes
+from tinygrad_ai.config import without_kernels
 from tinygrad_ai.errors import GraphError, user_line
 from tinygrad_ai.jit.lower import Aval
 from tinygrad_ai.jit.program import Equation, Input, Var, frozen
@@ -220,7 +221,8 @@ def infer(primitive: Primitive, inputs: Sequence[Any], params: dict[str, Any]) -
         shapes = [a.shape for a in inputs if isinstance(a, Aval)]
         small = primitive.kind == "elementwise"
         shape = np.broadcast_shapes(*shapes) if small else None
-        out = primitive.evaluate([_example(a, small) for a in inputs], params)
+        with without_kernels():  # nothing is to be compiled for the sake of a shape
+            out = primitive.evaluate([_example(a, small) for a in inputs], params)
         out = np.asarray(out)
         found = _inferred[key] = Aval(tuple(out.shape) if shape is None else shape, out.dtype)
     return found

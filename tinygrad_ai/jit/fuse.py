@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff.lowering import Fold, IndexMap
+from tinygrad_ai.jit.library import covers
 from tinygrad_ai.jit.program import Equation, Program, Var
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import AFFINE, View
@@ -51,7 +52,7 @@ class Single:
     """An equation that is a kernel (or a call) of its own: ``kind`` says which."""
 
     equation: Equation
-    kind: str  #: "matmul", "columns" or "call"
+    kind: str  #: "matmul", "columns", "library" or "call"
 
     @property
     def equations(self) -> list[Equation]:
@@ -99,9 +100,8 @@ class Fused:
                 self.place.update(dict.fromkeys(e.outputs, k))
                 return
         kernel = Rows(None, space.columns, math.prod(space.shape))
-        fits = self._join(kernel, len(self.kernels), e, space)
-        assert fits, e.name
-        self._start(kernel, e)
+        fits = self._join(kernel, len(self.kernels), e, space)  # not a fold of a transposed view
+        self._start(kernel if fits else Single(e, self._kind(e)), e)
 
     def _view(self, e: Equation) -> View | None:
         """The output as a view of what is there already, if it is one."""
@@ -114,6 +114,8 @@ class Fused:
         return None
 
     def _kind(self, e: Equation) -> str:
+        if covers(e):
+            return "library"
         if e.operation in (matmul_, linear_) and e.outputs[0].size:
             kinds = {v.dtype for v in (*e.reads(), *e.outputs)}
             if kinds in ({np.dtype(np.float32)}, {np.dtype(np.float64)}) and next(e.reads()).size:
@@ -275,15 +277,15 @@ def _is_row(view: View, outer: tuple[int, ...]) -> bool:
 
 
 def _outers(shape: tuple[int, ...], columns: int) -> list[tuple[int, ...]]:
-    """Ways to name the rows of ``shape``: as one axis, or as all of its own."""
+    """Ways to name the rows of ``shape``: as one axis, as its own, or with those of size 1."""
     rows = math.prod(shape) // columns
     own: list[int] = []
     for n in shape:
         if math.prod(own) == rows:
             break
         own.append(n)
-    several = len(own) > 1 and math.prod(own) == rows
-    return [(rows,), tuple(own)] if several else [(rows,)]
+    names = dict.fromkeys([(rows,), tuple(own), shape[:-1]])
+    return [name for name in names if name and math.prod(name) == rows]
 
 
 def _held(e: Equation) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,22 +12,14 @@ import numpy as np
 
 from tinygrad_ai.jit.cache import compiled
 from tinygrad_ai.jit.fuse import Fused, Rows, Single
+from tinygrad_ai.jit.library import lower
 from tinygrad_ai.jit.lower_columns import CHAINS, emit_columns
 from tinygrad_ai.jit.lower_rows import emit_rows, row_lanes
 from tinygrad_ai.jit.program import Equation, Var
 from tinygrad_ai.jit.rows import RowProgram, fold_key
-from tinygrad_ai.jit.views import View, contiguous
-from tinygrad_ai.kernels.cpu.gemm import (
-    LARGE,
-    Packing,
-    Product,
-    emit_pack,
-    emit_product,
-    packing_units,
-    panel_columns,
-    panel_size,
-    units,
-)
+from tinygrad_ai.jit.views import View
+from tinygrad_ai.kernels.cpu.gemm import emit_product, prepared
+from tinygrad_ai.kernels.cpu.pack import Packing, emit_pack
 from tinygrad_ai.kernels.cpu.simd import Native, host_lanes
 from tinygrad_ai.ops.products import linear_
 
@@ -97,11 +89,36 @@ class Lowering:
             self.launches.append(_columns(self.fused, kernel))
         elif kernel.kind == "matmul":
             self._product(kernel.equation)
+        elif kernel.kind == "library":
+            lower(self, kernel.equation)
         else:
             self.launches.append(_call(self.fused, kernel, self.memory))
 
+    def native(
+        self,
+        name: str,
+        emit: partial[str],
+        operands: list[Var],
+        total: int,
+        *,
+        writes: set[int] | None = None,
+        offsets: dict[int, int] | None = None,
+        scratch: dict[int, int] | None = None,
+        size: int = 0,
+    ) -> None:
+        """Append a launch of the kernel whose IR ``emit()`` gives; its arguments tell it apart.
+
+        It writes its first operand unless ``writes`` says otherwise; ``size`` elements say whether
+        threads share the work.
+        """
+        grain = 1 if size > MOST_ALONE else 0
+        writes = {0} if writes is None else writes
+        code = compiled(f"{emit.func.__name__} {emit.args}", emit)
+        extra = scratch or {}, total, grain, emit, offsets or {}
+        self.launches.append(Launch(name, code, operands, writes, *extra))
+
     def _product(self, e: Equation) -> None:
-        """A matrix product, after B has been copied to panels where it has to be."""
+        """A matrix product, after operands have been copied to panels where that has to be."""
         (out,), batch = e.outputs, e.outputs[0].shape[:-2]
         a, b = (self.fused.views[v] for v in e.reads())
         (m, k), n = a.shape[-2:], out.shape[-1]
@@ -110,57 +127,48 @@ class Lowering:
                 shape=(*b.shape[:-2], k, n), strides=(*b.strides[:-2], *b.strides[:-3:-1])
             )
         a, b = a.broadcast((*batch, m, k)), b.broadcast((*batch, k, n))
-        dtype = out.dtype.name
-        rows = b.strides[-2] if b.strides[-1] == 1 and m * n * k < LARGE else None
-        p = Product(m, n, k, a.strides[-2:], rows, batch, a.strides[:-2], b.strides[:-2], dtype)
-        source = b.root
-        offset = b.offset
-        if rows is None:
-            source, step = self._panels(b, p)
-            offset, p = 0, replace(p, b_batch=step)
+        p, packings = prepared(out.shape, k, a.strides, b.strides, out.dtype.name)
+        operands, offsets = [out, a.root, b.root], {1: a.offset, 2: b.offset}
+        for number, packing in packings.items():
+            operands[number] = self._panels((a, b)[number - 1], packing)
+            offsets[number] = 0
         emit = partial(emit_product, p)
-        offsets = {1: a.offset, 2: offset}
-        grain = 1 if m * n * k > MOST_ALONE * 16 else 0
+        grain = 1 if out.size * k > MOST_ALONE * 16 else 0
         self.launches.append(
             Launch(
                 e.name,
                 compiled(repr(p), emit),
-                [out, a.root, source],
+                operands,
                 {0},
                 {},
-                units(p),
+                p.units,
                 grain,
                 emit,
                 offsets,
             )
         )
 
-    def _panels(self, b: View, p: Product) -> tuple[Var, tuple[int, ...]]:
-        """B in panels, and the steps from one matrix of the batch to the next."""
-        repeated = [n if s else 1 for n, s in zip(p.batch, p.b_batch, strict=True)]
-        steps = [s if n > 1 else 0 for n, s in zip(repeated, contiguous(repeated), strict=True)]
-        size, width = panel_size(p), panel_columns(p)
-        key = b, width
+    def _panels(self, b: View, p: Packing) -> Var:
+        """An operand in panels, made once for all products that want the same."""
+        key = b, p
         if key not in self.packed:
-            packing = Packing(p.k, p.n, b.strides[-2:], width, tuple(repeated), p.b_batch, p.dtype)
-            panels = self.packed[key] = Var((math.prod(repeated), size), np.dtype(p.dtype))
-            emit = partial(emit_pack, packing)
-            total = packing_units(packing)
-            grain = 1 if total * p.k > MOST_ALONE // 8 else 0
+            panels = self.packed[key] = Var((math.prod(p.batch), p.size), np.dtype(p.dtype))
+            emit = partial(emit_pack, p)
+            grain = 1 if panels.size > MOST_ALONE else 0
             self.launches.append(
                 Launch(
                     "pack",
-                    compiled(repr(packing), emit),
+                    compiled(repr(p), emit),
                     [panels, b.root],
                     {0},
                     {},
-                    total,
+                    p.units,
                     grain,
                     emit,
                     {1: b.offset},
                 )
             )
-        return self.packed[key], tuple(s * size for s in steps)
+        return self.packed[key]
 
 
 def _rows(fused: Fused, kernel: Rows) -> Launch:

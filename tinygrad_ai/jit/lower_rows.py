@@ -16,6 +16,7 @@ from tinygrad_ai.backend.scalar import Expr, order, xp
 from tinygrad_ai.jit.lower import identity_of, index, stride
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
 from tinygrad_ai.jit.rows import Folding, Phase, RowProgram
+from tinygrad_ai.kernels.cpu import vmath
 from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, host_lanes, looped
 
 Values = dict[Expr, ir.Value]
@@ -32,6 +33,16 @@ def row_lanes(program: RowProgram) -> int:
     """The lanes of a fused kernel on this host: a register of its widest real numbers."""
     reals = [v.dtype for v in program.operands if v.dtype.kind == "f" and v.size > 1]
     return host_lanes(max(reals, key=lambda d: d.itemsize, default=np.dtype(np.float32)))
+
+
+def side_by_side(roots: Sequence[Expr]) -> int:
+    """How many vectors of elements to work on at once, so that no unit waits for a result.
+
+    Each step of a polynomial waits for the one before. The processor looks ahead over one or two
+    functions to the next vector; in longer chains the work on other vectors must stand beside it.
+    """
+    functions = sum(e.op in vmath.FUNCTIONS for e in order(roots))
+    return 2 if not functions else 4 if functions <= 4 else 8
 
 
 class RowWriter:
@@ -54,12 +65,12 @@ class RowWriter:
                 self.operands[k], [start], source_etype=ir.IntType(8)
             )
         self.column = len(program.shape) - 1
+        self.roots = [e for phase in program.phases for e in _expressions(phase)]
         self.fixed: dict[int, Values] = {lanes: {}, 1: {}}
 
     def write(self) -> None:
         """The whole function."""
-        roots = [e for phase in self.program.phases for e in _expressions(phase)]
-        self._hoist(self.simd, self.fixed[self.simd.lanes], roots, lambda e: e.op == "index")
+        self._hoist_constants(self.simd)
         if self.program.outer is None:
             self._flat()
         else:
@@ -70,15 +81,17 @@ class RowWriter:
     # ------------------------------------------------------------------------------------- loops
 
     def _flat(self) -> None:
-        """Elements ``begin`` to ``end``: vectors, and what is left one by one."""
-        lanes, (phase,) = self.simd.lanes, self.program.phases[1:]
-        with looped(self.builder, self.begin, self.end, lanes) as at:
-            self._store(self.simd, phase, {self.column: at}, {}, None)
-        whole = self.builder.sub(self.end, self.begin)
-        rest = self.builder.and_(whole, I64(lanes - 1))
+        """Elements ``begin`` to ``end``: several vectors at once, one, and one by one the rest."""
+        (phase,) = self.program.phases[1:]
+        several = Simd(self.builder, side_by_side(self.roots) * self.simd.lanes)
+        self._hoist_constants(several)
         self.fixed[1] = {}
-        with looped(self.builder, self.builder.sub(self.end, rest), self.end, 1) as at:
-            self._store(self.one, phase, {self.column: at}, {}, None)
+        count, start = self.builder.sub(self.end, self.begin), self.begin
+        for simd in (several, self.simd, self.one):
+            stop = self.builder.sub(self.end, self.builder.and_(count, I64(simd.lanes - 1)))
+            with looped(self.builder, start, stop, simd.lanes) as at:
+                self._store(simd, phase, {self.column: at}, {}, None)
+            start = stop
 
     def _row(self, row: ir.Value) -> None:
         counters = self._decoded(row)
@@ -138,6 +151,10 @@ class RowWriter:
         return self.simd.splat(self.builder.extract_element(value, ir.IntType(32)(0)))
 
     # -------------------------------------------------------------------------------- evaluation
+
+    def _hoist_constants(self, simd: Simd) -> None:
+        into = self.fixed[simd.lanes] = {}
+        self._hoist(simd, into, self.roots, lambda e: e.op == "index")
 
     def _hoist(
         self,

@@ -89,6 +89,7 @@ class Execution:
         fused = self.fused
         found: dict[int, Var] = {}
         last = {v: k for k, launch in enumerate(self.launches) for v in launch.reads()}
+        last |= {fused.views[o.var].root: len(self.launches) for o in self.outputs}  # copied then
         for k, (v, in_place, old) in enumerate(self.outputs):
             view = fused.views[v]
             root = view.root
@@ -260,8 +261,8 @@ class Execution:
         for k, v in self._placed:
             if memory[v] is not results[k]:  # a target that is not C-contiguous
                 np.copyto(results[k], memory[v])
-        for k, view, root in self._indirect:
-            made = np.array(view.array(memory[root]))
+        copies = [np.array(view.array(memory[root])) for _, view, root in self._indirect]
+        for (k, _, _), made in zip(self._indirect, copies, strict=True):
             if results[k] is None:
                 results[k] = made
             else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tinygrad_ai.autodiff import Value, mode
-from tinygrad_ai.autodiff.backward import drop
+from tinygrad_ai.autodiff.backward import accumulate, drop
 from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.expand import expanded
@@ -23,6 +23,7 @@ from tinygrad_ai.jit.program import (
     without_dead,
     without_repeats,
 )
+from tinygrad_ai.jit.slices import with_slices_joined
 from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.tree import flatten
 
@@ -67,7 +68,7 @@ class Step:
         signature = (mode.grad, tuple(map(_described, leaves)), len(args), *keywords)
         plans = self.plans.setdefault(signature, [])
         for plan in plans:
-            if (why := plan.stale()) is None:
+            if (why := plan.stale(leaves)) is None:
                 return plan.run(leaves)
             self._reason = why
         if not plans:
@@ -97,15 +98,24 @@ class Step:
         others = [s for s, plans in self.plans.items() if plans]
         if not others:
             return "the first call"
-        pairs = zip(others[-1][1], signature[1], strict=False)
-        for k, (then, now) in enumerate(pairs):
-            if then != now:
-                return f"argument {k} was {_shown(then)} and is {_shown(now)}"
-        return "the number of arguments, or whether gradients are tracked, changed"
+        differing = [
+            [
+                (k, *pair)
+                for k, pair in enumerate(zip(s[1], signature[1], strict=False))
+                if pair[0] != pair[1]
+            ]
+            for s in others
+            if len(s[1]) == len(signature[1]) and (s[0], *s[2:]) == (signature[0], *signature[2:])
+        ]
+        if not differing:
+            return "the number or names of arguments, or whether gradients are tracked, changed"
+        k, then, now = min(reversed(differing), key=len)[0]
+        return f"argument {k} was {_shown(then)} and is {_shown(now)}"
 
     def _captured(self, leaves: list[Any], rebuild: Callable[[list[Any]], Any]) -> Plan:
         first, second = (Plan(self.function, leaves, rebuild) for _ in range(2))
         if first.fingerprint() != second.fingerprint():
+            first.world.undo()
             raise GraphError(
                 "jit: two captures of the function differ: it depends on something that changes by "
                 "itself (a clock, NumPy's random numbers, a counter)",
@@ -117,7 +127,8 @@ class Step:
 
 def _described(leaf: Any) -> Any:
     if isinstance(leaf, Value):
-        return "tensor", leaf.array.shape, leaf.array.dtype, leaf.node is not None
+        graph = "requires_grad" if leaf.node is not None else "no gradient"
+        return "tensor", leaf.array.shape, leaf.array.dtype, graph
     if isinstance(leaf, np.ndarray):
         return "array", leaf.shape, leaf.dtype
     if hasattr(leaf, "named_parameters") or callable(leaf):
@@ -127,7 +138,7 @@ def _described(leaf: Any) -> Any:
 
 def _shown(described: Any) -> str:
     kind, *facts = described
-    return f"{kind} " + " ".join(str(f) for f in facts[:2])
+    return f"{kind} " + " ".join(map(str, facts))
 
 
 class Plan:
@@ -140,11 +151,19 @@ class Plan:
         self.before = [(t, t._grad) for t in self.world.tensors]
         owners = {id(t.array): fetch(t) for t in self.world.tensors}
         owners |= {id(g.array): _fetch_grad(t) for t, g in self.before if g is not None}
+        owners |= {id(a): functools.partial(_itself, a) for a in self.world.arrays}
         self.capture = Capture(owners)
-        self.dynamic = [k for k, x in enumerate(leaves) if isinstance(x, Value | np.ndarray)]
-        inside = list(leaves)
-        for k in self.dynamic:
-            inside[k] = self._argument(k, leaves[k])
+        #: for each argument the first that is the same tensor; those that the function also
+        #: reaches by another way are themselves, and no inputs
+        self.aliases = _aliases(leaves)
+        self.bound = {k: x for k, x in enumerate(leaves) if id(x) in self.world.ids}
+        self.dynamic = [
+            k
+            for k, x in enumerate(leaves)
+            if isinstance(x, Value | np.ndarray) and k == self.aliases[k] and k not in self.bound
+        ]
+        arguments = {k: self._argument(k, leaves[k]) for k in self.dynamic}
+        inside = [arguments.get(k, x) for k, x in zip(self.aliases, leaves, strict=True)]
         outer = mode.interpreter, mode.capture
         mode.interpreter = mode.capture = self.capture
         try:
@@ -152,6 +171,9 @@ class Plan:
             found, self.rebuild = flatten(function(*args, **keywords))
             self.sinks = [self._returned(k, x) for k, x in enumerate(found)]
             self.sinks += self._grads([inside[k] for k in self.dynamic])
+        except BaseException:
+            self.world.undo()
+            raise
         finally:
             mode.interpreter, mode.capture = outer
             for t, g in self.before:
@@ -203,7 +225,8 @@ class Plan:
         sinks = [Sink("grad", capture.read(g.array), t) for t, g in changed if g is not None]
         for k, inside in zip(self.dynamic, arguments, strict=True):
             if inside._grad is not None:
-                sinks.append(Sink("argument grad", capture.read(inside._grad.array), k))
+                kind = "new grad" if id(inside) in capture.cleared else "more grad"
+                sinks.append(Sink(kind, capture.read(inside._grad.array), k))
         return sinks
 
     def fingerprint(self) -> Any:
@@ -250,8 +273,14 @@ class Plan:
 
     # ---------------------------------------------------------------------------------- running
 
-    def stale(self) -> str | None:
-        """Why this plan does not fit any more; None if it does."""
+    def stale(self, leaves: list[Any]) -> str | None:
+        """Why this plan does not fit any more, or not these arguments; None if it does."""
+        if _aliases(leaves) != self.aliases:
+            return "which arguments are the same tensor changed"
+        ids = self.world.ids
+        for k, leaf in enumerate(leaves):
+            if (id(leaf) in ids or k in self.bound) and self.bound.get(k) is not leaf:
+                return f"argument {k} is, or was, a tensor that the function also reaches otherwise"
         for t, was_none in self.absent:
             if (t._grad is None) is not was_none:
                 return "a gradient was there, or was not, when the function was called"
@@ -281,8 +310,10 @@ class Plan:
                 results[place] = Tensor.box(array)
             elif kind == "grad":
                 place._grad = Tensor.box(array)
-            elif kind == "argument grad":
+            elif kind == "new grad":
                 leaves[place]._grad = Tensor.box(array)
+            elif kind == "more grad":
+                accumulate(leaves[place], array)
         for t in self.cleared:
             t._grad = None
         for version in self.touched:
@@ -291,8 +322,8 @@ class Plan:
 
 
 def simplified(program: Program) -> Program:
-    """Composites written out, repeats and what is never read left out."""
-    return without_dead(without_repeats(expanded(program)))
+    """Composites written out, slices joined, repeats and what is never read left out."""
+    return without_dead(with_slices_joined(without_repeats(expanded(program))))
 
 
 class Sink(NamedTuple):
@@ -305,6 +336,16 @@ class Sink(NamedTuple):
 
 def _nothing() -> None:
     return None
+
+
+def _itself(array: Any) -> Any:
+    return array
+
+
+def _aliases(leaves: list[Any]) -> list[int]:
+    """For each leaf the number of the first that is the same tensor."""
+    first: dict[int, int] = {}
+    return [first.setdefault(id(x), k) if isinstance(x, Value) else k for k, x in enumerate(leaves)]
 
 
 def _fetch_grad(tensor: Value) -> Callable[[], Any]:

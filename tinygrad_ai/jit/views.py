@@ -41,6 +41,8 @@ class View(NamedTuple):
                 after.shape = e.params["shape"]
             elif e.operation in (positive, transfer):
                 after = ghost
+            elif e.operation is slice_:  # with ..., for a single element is no array otherwise
+                after = ghost[*e.params["key"], ...]
             else:
                 after = e.operation.forward(np, ghost, **e.params)
         except AttributeError:

@@ -23,6 +23,7 @@ from tinygrad_ai.errors import ShapeError, ValueRangeError
 from tinygrad_ai.ops.movement import expand_dims, reshape
 from tinygrad_ai.ops.pool import (
     Ints,
+    Pairs,
     Size,
     check_reach,
     overlap_added,
@@ -31,8 +32,6 @@ from tinygrad_ai.ops.pool import (
     windows_of,
 )
 from tinygrad_ai.ops.products import in_float32, label
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 def _padded_windows(
@@ -162,6 +161,7 @@ conv_ = contraction(
     ),
     batch="leading",
     sample=_sample((_X, _WEIGHT)),
+    kernel=True,
     why="every output is a sum of products over its window, so each factor collects the other one",
 )
 conv_input_grad = contraction(
@@ -187,6 +187,7 @@ conv_input_grad = contraction(
     ),
     batch="leading",
     sample=_sample((_DY, _WEIGHT), shape=(8,)),
+    kernel=True,
     why="the transpose of a convolution in its input, so the rule is the convolution itself",
 )
 conv_weight_grad = contraction(
@@ -210,6 +211,7 @@ conv_weight_grad = contraction(
     ),
     batch="leading",
     sample=_sample((_X, _DY), kernel=(3,)),
+    kernel=True,
     why="the transpose of a convolution in its weight, so the rule is the convolution itself",
 )
 

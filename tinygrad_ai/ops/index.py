@@ -68,6 +68,7 @@ scatter = linear(
         (rng.standard_normal((3, 2)), np.array([1, 0, 1])),
         {"spec": (ARRAY,), "shape": (4, 2)},
     ),
+    kernel=True,
     why="the transpose of index: what was put somewhere is read from there",
 )
 _at = index  # for the functions that have an argument of that name, as PyTorch's do

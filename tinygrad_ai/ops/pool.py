@@ -5,22 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.autodiff import linear, movement
+from tinygrad_ai.autodiff import linear, movement, opaque
+from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.errors import ShapeError, ValueRangeError
-from tinygrad_ai.ops.elementwise import zero
+from tinygrad_ai.ops.elementwise import where, zero
+from tinygrad_ai.ops.logic import not_equal
 from tinygrad_ai.ops.movement import pad
 from tinygrad_ai.ops.products import in_float32, label
-from tinygrad_ai.ops.reduce import amax, mean
+from tinygrad_ai.ops.reduce import amax
 from tinygrad_ai.ops.reduce import sum as sum_over
 from tinygrad_ai.ops.shapes import shape_tuple
 
 Ints = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
 Size = int | Sequence[int]
 
 
@@ -54,13 +58,104 @@ def overlap_added(xp: Any, x: Any, *, shape: Ints, stride: Ints, dilation: Ints)
     rank = len(shape)
     kernel, places = x.shape[-2 * rank : -rank], x.shape[-rank:]
     out = xp.zeros((*x.shape[: -2 * rank], *shape), dtype=x.dtype)
+    for offset, key in _taps(kernel, places, stride, dilation):
+        out[key] += x[(..., *offset, *(slice(None),) * rank)]
+    return out
+
+
+def _taps(kernel: Ints, places: Ints, stride: Ints, dilation: Ints) -> Iterator[tuple[Any, Any]]:
+    """Each place in the kernel, and the index of what all windows see there."""
     for offset in product(*map(range, kernel)):
         starts = [k * d for k, d in zip(offset, dilation, strict=True)]
-        reached = tuple(
-            slice(lo, lo + p * s, s) for lo, p, s in zip(starts, places, stride, strict=True)
+        seen = (
+            slice(lo, lo + (p - 1) * s + 1, s)
+            for lo, p, s in zip(starts, places, stride, strict=True)
         )
-        out[(..., *reached)] += x[(..., *offset, *(slice(None),) * rank)]
+        yield offset, (..., *seen)
+
+
+def _framed(xp: Any, x: Any, padding: Pairs, value: Any) -> Any:
+    """``x`` with a border of ``value`` around its last axes."""
+    if not any(map(any, padding)):
+        return x
+    size = x.shape[-len(padding) :]
+    shape = (lo + n + hi for n, (lo, hi) in zip(size, padding, strict=True))
+    out = xp.full((*x.shape[: -len(padding)], *shape), value, dtype=x.dtype)
+    out[(..., *_inside(size, padding))] = x
     return out
+
+
+def _inside(size: Sequence[int], padding: Pairs) -> tuple[slice, ...]:
+    return tuple(slice(lo, lo + n) for n, (lo, _) in zip(size, padding, strict=True))
+
+
+def _lowest(dtype: Any) -> Any:
+    if dtype.kind == "f":
+        return -np.inf
+    return np.iinfo(dtype).min if dtype.kind in "iu" else False
+
+
+def _max_pool(
+    xp: Any, x: Any, *, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
+) -> Any:
+    x = _framed(xp, x, padding, _lowest(x.dtype))
+    places = places_of(x.shape[-len(kernel) :], reach(kernel, dilation), stride)
+    (_, first), *rest = _taps(kernel, places, stride, dilation)
+    out = x[first].copy()
+    for _, key in rest:
+        xp.maximum(out, x[key], out=out)
+    return out
+
+
+def _max_pool_grad(
+    xp: Any, g: Any, x: Any, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
+) -> Any:
+    rank = len(kernel)
+    framed = _framed(xp, x, padding, -np.inf)
+    frame = {"kernel": kernel, "stride": stride, "dilation": dilation}
+    top = _max_pool(xp, framed, padding=((0, 0),) * rank, **frame)
+    taps = list(_taps(kernel, top.shape[-rank:], stride, dilation))
+    ties = [(framed[key] == top) | (framed[key] != framed[key]) for _, key in taps]
+    share = g / sum(tie.astype(g.dtype) for tie in ties)
+    out = xp.zeros((*share.shape[:-rank], *framed.shape[-rank:]), dtype=g.dtype)
+    for (_, key), tie in zip(taps, ties, strict=True):
+        out[key] += xp.where(tie, share, 0)
+    return out[(..., *_inside(x.shape[-rank:], padding))]
+
+
+def _picked(h: Any, x: Any, padding: Pairs, **params: Any) -> Any:
+    """The transpose of the gradient of ``max_pool``: each window's mean of ``h`` over its ties."""
+    rank = len(padding)
+    axes = tuple(range(-2 * rank, -rank))
+    seen = windows(_bordered(x, padding, -np.inf), **params)
+    ties = (seen == amax(seen, axes, keepdims=True)) | not_equal(seen, seen)
+    shares = where(ties, windows(_bordered(h, padding, 0.0), **params), 0)
+    return sum_over(shares, axes) / sum_over(where(ties, zero(shares) + 1, 0), axes)
+
+
+def _sum_pool(xp: Any, x: Any, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints) -> Any:
+    x = _framed(xp, x, padding, 0)
+    places = places_of(x.shape[-len(kernel) :], reach(kernel, dilation), stride)
+    return sum(x[key] for _, key in _taps(kernel, places, stride, dilation))
+
+
+def _sum_pool_grad(
+    xp: Any, g: Any, shape: Ints, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
+) -> Any:
+    rank = len(shape)
+    framed = (lo + n + hi for n, (lo, hi) in zip(shape, padding, strict=True))
+    out = xp.zeros((*g.shape[:-rank], *framed), dtype=g.dtype)
+    for _, key in _taps(kernel, g.shape[-rank:], stride, dilation):
+        out[key] += g
+    return out[(..., *_inside(shape, padding))]
+
+
+def _window_index(i: Any, kernel: Ints, stride: Ints, dilation: Ints) -> tuple[Any, ...]:
+    """Where the element at ``i`` of the windows comes from."""
+    rank = len(kernel)
+    inside, places = i[-2 * rank : -rank], i[-rank:]
+    steps = zip(places, stride, inside, dilation, strict=True)
+    return *i[: -2 * rank], *(p * s + k * d for p, s, k, d in steps)
 
 
 windows = movement(
@@ -71,6 +166,7 @@ windows = movement(
         g, shape=in_shape[-len(stride) :], stride=stride, dilation=dilation
     ),
     batch="leading",
+    lower=IndexMap(lambda i, shape, **params: _window_index(i, **params)),
     sample=lambda rng: (
         (rng.standard_normal((2, 7)),),
         {"kernel": (3,), "stride": (2,), "dilation": (1,)},
@@ -90,6 +186,70 @@ overlap_add = linear(
     ),
     why="the transpose of windows: what was added to a place reads its gradient from there",
 )
+
+
+_GEOMETRY: dict[str, Any] = {
+    "kernel": (3,), "stride": (2,), "padding": ((1, 0),), "dilation": (1,)
+}  # fmt: skip
+
+max_pool = opaque(
+    "max_pool",
+    _max_pool,
+    vjp=lambda g, x, kernel, stride, padding, dilation: max_pool_grad(
+        g, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation
+    ),
+    batch="leading",
+    sample=lambda rng: ((rng.standard_normal((2, 7)),), _GEOMETRY),
+    kernel=True,
+    why="only the largest element of a window counts; ties share evenly",
+)
+max_pool_grad = opaque(
+    "max_pool_grad",
+    lambda xp, g, x, *, kernel, stride, padding, dilation: in_float32(
+        lambda g, x: _max_pool_grad(xp, g, x, kernel, stride, padding, dilation), g, x
+    ),
+    vjp=(
+        lambda h, x, kernel, stride, padding, dilation: _picked(
+            h, x, padding, kernel=kernel, stride=stride, dilation=dilation
+        ),
+        None,
+    ),
+    batch="leading",
+    sample=lambda rng: (
+        (rng.standard_normal((2, 3)), rng.standard_normal((2, 7))),
+        _GEOMETRY,
+    ),
+    kernel=True,
+    why="linear in the cotangent; which element is the largest jumps, so it has no slope",
+)
+sum_pool = linear(
+    "sum_pool",
+    lambda xp, x, **params: in_float32(lambda x: _sum_pool(xp, x, **params), x),
+    vjp=lambda g, in_shape, kernel, stride, padding, dilation: sum_pool_grad(
+        g,
+        shape=in_shape[-len(kernel) :],
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    ),
+    batch="leading",
+    sample=lambda rng: ((rng.standard_normal((2, 7)),), _GEOMETRY),
+    kernel=True,
+    why="an element collects the gradients of all the windows it stands in",
+)
+sum_pool_grad = linear(
+    "sum_pool_grad",
+    lambda xp, g, **params: in_float32(lambda g: _sum_pool_grad(xp, g, **params), g),
+    vjp=lambda h, kernel, stride, padding, dilation: sum_pool(
+        h, kernel=kernel, stride=stride, padding=padding, dilation=dilation
+    ),
+    batch="leading",
+    sample=lambda rng: ((rng.standard_normal((2, 3)),), {"shape": (7,), **_GEOMETRY}),
+    kernel=True,
+    why="the transpose of the sums of windows, so the rule is that sum itself",
+)
+
 
 # ---------------------------------------------------------------------------- the public faces
 
@@ -115,7 +275,7 @@ def check_reach(name: str, x: Any, padded: Ints, kernel: Ints, dilation: Ints) -
         )
 
 
-def _pooled(
+def _geometry(
     name: str,
     x: Any,
     kernel_size: Size,
@@ -123,13 +283,8 @@ def _pooled(
     padding: Size,
     dilation: Size,
     ceil_mode: bool,
-    fill: float,
-    beyond: float,
-) -> tuple[Any, Any]:
-    """The windows of ``x`` and the axes over which to fold them.
-
-    ``fill`` pads it, and ``beyond`` is what the last windows of ``ceil_mode`` see after that.
-    """
+) -> tuple[dict[str, Any], Pairs]:
+    """The parameters of a pooling record, and what ``ceil_mode`` adds to the ends of the axes."""
     rank = int(name[-2])
     if np.ndim(x) not in (rank + 1, rank + 2):
         raise ShapeError(
@@ -144,10 +299,9 @@ def _pooled(
     size = tuple(n + 2 * p for n, p in zip(x.shape[-rank:], border, strict=True))
     more = _overhang(size, reach(kernel, spread), step, border) if ceil_mode else (0,) * rank
     check_reach(name, x, tuple(map(sum, zip(size, more, strict=True))), kernel, spread)
-    x = _bordered(x, tuple((p, p) for p in border), fill)
-    x = _bordered(x, tuple((0, n) for n in more), beyond)
-    seen = windows(x, kernel=kernel, stride=step, dilation=spread)
-    return seen, tuple(range(-2 * rank, -rank))
+    widths = tuple((p, p + n) for p, n in zip(border, more, strict=True))
+    params = {"kernel": kernel, "stride": step, "padding": widths, "dilation": spread}
+    return params, tuple((0, n) for n in more)
 
 
 def _bordered(x: Any, widths: tuple[tuple[int, int], ...], value: float) -> Any:
@@ -180,8 +334,8 @@ def max_pool1d(
     unless given. Ties share the gradient evenly, NaN wins. Raises ShapeError for sizes that do not
     fit.
     """
-    args = kernel_size, stride, padding, dilation, ceil_mode, -np.inf, -np.inf
-    return amax(*_pooled("max_pool1d", input, *args))
+    params, _ = _geometry("max_pool1d", input, kernel_size, stride, padding, dilation, ceil_mode)
+    return max_pool(input, **params)
 
 
 def max_pool2d(
@@ -193,8 +347,8 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> Any:
     """:func:`max_pool1d` over two axes: input (N, C, H, W) or (C, H, W)."""
-    args = kernel_size, stride, padding, dilation, ceil_mode, -np.inf, -np.inf
-    return amax(*_pooled("max_pool2d", input, *args))
+    params, _ = _geometry("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
+    return max_pool(input, **params)
 
 
 def avg_pool1d(
@@ -243,12 +397,16 @@ def _averaged(
 ) -> Any:
     if divisor == 0:
         raise ValueRangeError(f"{name}: divisor_override must not be 0")
-    args = kernel_size, stride, padding, 1, ceil_mode
-    seen = _pooled(name, x, *args, 0.0, 0.0)
+    params, more = _geometry(name, x, kernel_size, stride, padding, 1, ceil_mode)
+    total = sum_pool(x, **params)
     if divisor is not None:
-        return sum_over(*seen) / divisor
+        return total / divisor
     if not ceil_mode and (count_include_pad or not np.any(padding)):
-        return mean(*seen)
-    return sum_over(*seen) / sum_over(
-        *_pooled(name, zero(x) + 1, *args, float(count_include_pad), 0.0)
-    )
+        return total / math.prod(params["kernel"])
+    ones = zero(x) + 1
+    if count_include_pad:  # the border counts, but not what ceil_mode adds after it
+        border = tuple(
+            (lo, hi - n) for (lo, hi), (_, n) in zip(params["padding"], more, strict=True)
+        )
+        ones, params = _bordered(ones, border, 1.0), {**params, "padding": more}
+    return total / sum_pool(ones, **params)

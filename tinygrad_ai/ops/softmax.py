@@ -77,7 +77,7 @@ def _cross_entropy_parts(x: Any, labels: Any, ignore: int) -> Any:
 
 def _excess_parts(x: Any, labels: Any, ignore: int) -> Any:
     y = _softmax_parts(x, x.ndim - 1)
-    return where(_hits(x, labels), y - 1, y)
+    return where(_hits(x, where(labels == ignore, 0, labels)), y - 1, y)
 
 
 def _softmax_product(g: Any, y: Any, axis: int) -> Any:

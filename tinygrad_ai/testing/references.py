@@ -115,6 +115,48 @@ def _overlap_add(x: Array, *, shape: Any, stride: Any, dilation: Any) -> Array:
     return out
 
 
+def _framed(x: Array, fill: float, *, padding: Any, **geometry: Any) -> Array:
+    rest = ((0, 0),) * (x.ndim - len(padding))
+    return _windows(np.pad(x, (*rest, *padding), constant_values=fill), **geometry)
+
+
+def _max_pool(x: Array, **geometry: Any) -> Array:
+    rank = len(geometry["kernel"])
+    return _framed(x, -np.inf, **geometry).max(tuple(range(-2 * rank, -rank)))
+
+
+def _sum_pool(x: Array, **geometry: Any) -> Array:
+    rank = len(geometry["kernel"])
+    return _framed(x, 0.0, **geometry).sum(tuple(range(-2 * rank, -rank)))
+
+
+def _unpooled(parts: Array, shape: Any, *, padding: Any, **geometry: Any) -> Array:
+    """The windows ``parts`` added where they were seen, without the border."""
+    whole = tuple(lo + n + hi for n, (lo, hi) in zip(shape, padding, strict=True))
+    rest = {k: geometry[k] for k in ("stride", "dilation")}
+    inner = tuple(slice(lo, lo + n) for n, (lo, _) in zip(shape, padding, strict=True))
+    return _overlap_add(parts, shape=whole, **rest)[(..., *inner)]
+
+
+def _max_pool_grad(g: Array, x: Array, **geometry: Any) -> Array:
+    rank = len(geometry["kernel"])
+    axes = tuple(range(-2 * rank, -rank))
+    seen = _framed(x, -np.inf, **geometry)
+    ties = seen == seen.max(axes, keepdims=True)
+    shares = ties / ties.sum(axes, keepdims=True)
+    return _unpooled(_apart(g, rank) * shares, x.shape[-rank:], **geometry)
+
+
+def _apart(y: Array, rank: int) -> Array:
+    return y.reshape(*y.shape[:-rank], *(1,) * rank, *y.shape[-rank:])
+
+
+def _sum_pool_grad(g: Array, *, shape: Any, **geometry: Any) -> Array:
+    rank = len(shape)
+    ones = np.ones((*(1,) * (g.ndim - rank), *geometry["kernel"], *(1,) * rank))
+    return _unpooled(_apart(g, rank) * ones, shape, **geometry)
+
+
 def _places(size: Any, kernel: Any, stride: Any, dilation: Any) -> tuple[int, ...]:
     return tuple(
         (n - d * (k - 1) - 1) // s + 1
@@ -280,5 +322,9 @@ REFERENCES: dict[str, Reference] = {
     "conv_weight_grad": _conv_weight_grad,
     "windows": _windows,
     "overlap_add": _overlap_add,
+    "max_pool": _max_pool,
+    "max_pool_grad": _max_pool_grad,
+    "sum_pool": _sum_pool,
+    "sum_pool_grad": _sum_pool_grad,
     "transfer": lambda x, *, source, target: x.copy(),
 }
