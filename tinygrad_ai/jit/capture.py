@@ -8,6 +8,7 @@ effect instead of being done. Reading values is an error that names the user's l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tinygrad_ai.backend.base import _homes as homes
 from tinygrad_ai.config import without_kernels
 from tinygrad_ai.errors import GraphError, user_line
 from tinygrad_ai.jit.lower import Aval
-from tinygrad_ai.jit.program import Equation, Input, Var, frozen
+from tinygrad_ai.jit.program import Equation, Input, Var, frozen, where_called
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.tensor import Tensor
 
@@ -50,7 +51,7 @@ class _Symbolic:
         """There are no values: raises GraphError."""
         raise GraphError(
             f"the values of a tensor {array.shape} are not known while a step is captured: item(), "
-            f"numpy(), bool() and print need them{_where()}",
+            f"numpy(), bool() and print need them{where_called()}",
             "   help: return the tensor and read it outside; choose with where(condition, a, b)",
             "   help: jit(f, debug=True) runs eagerly, so that print and a debugger work",
         )
@@ -121,7 +122,7 @@ class Capture:
                 if isinstance(owner, Value) and not owner.is_leaf:
                     raise GraphError(
                         "jit: the function reads a tensor that was computed outside of it and "
-                        f"through which gradients flow{_where()}",
+                        f"through which gradients flow{where_called()}",
                         "   help: pass it as an argument, or detach() it",
                     )
                 fixed = np.array(array)
@@ -149,12 +150,13 @@ class Capture:
         if not (key is Ellipsis or (isinstance(key, slice) and key == slice(None))):
             raise GraphError(
                 f"jit: only a whole tensor can be assigned to, x[...] = y, not x[{key!r}]"
-                + _where(),
+                + where_called(),
                 "   help: where(mask, new, x) gives a tensor that can be assigned as a whole",
             )
         if isinstance(tensor.array, Var):
             raise GraphError(
-                "jit: assignment to a tensor that was computed in the captured function" + _where(),
+                "jit: assignment to a tensor that was computed in the captured function"
+                + where_called(),
                 "   help: where(mask, new, x) gives a new one",
             )
         old = self.read(tensor.array, tensor)
@@ -190,7 +192,7 @@ class Capture:
         names = [k for k in slots() if k != "step"]
         for name in names:
             array = slots()[name]
-            self.owners.setdefault(id(array), lambda name=name: slots()[name])
+            self.owners.setdefault(id(array), partial(_slot, slots, name))
         operation = Update(rule, names, now)
         held = [slots()[name] for name in names]
         cells = [self.read(parameter.array, parameter), self.read(parameter.grad.array)]
@@ -228,9 +230,8 @@ def infer(primitive: Primitive, inputs: Sequence[Any], params: dict[str, Any]) -
     return found
 
 
-def _where() -> str:
-    line = user_line()
-    return f", at {line}" if line else ""
+def _slot(slots: Callable[[], dict[str, Any]], name: str) -> Any:
+    return slots()[name]
 
 
 def _example(a: Any, small: bool) -> Any:

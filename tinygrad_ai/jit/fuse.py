@@ -132,6 +132,8 @@ class Fused:
         """
         (x,) = e.reads()
         axes = [k for k in e.params["axis"] if x.shape[k] != 1]
+        if not axes:  # nothing to add up, but another dtype
+            return None
         between = x.shape[axes[0] : axes[-1] + 1]
         if math.prod(x.shape[k] for k in axes) != math.prod(between):
             return None

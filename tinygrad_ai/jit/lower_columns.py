@@ -28,7 +28,7 @@ CHAINS = 4
 
 
 def emit_columns(
-    fold: Fold, shape: tuple[int, int, int], strides: tuple[int, int], dtypes: tuple[Any, Any]
+    fold: Fold, shape: tuple[int, ...], strides: tuple[int, ...], dtypes: tuple[Any, Any]
 ) -> str:
     """``out[b, j] = fold over i of in[b·strides[0] + i·strides[1] + j]``; operands are out, in.
 

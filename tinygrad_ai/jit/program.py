@@ -15,8 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.errors import TinygradError
+from tinygrad_ai.errors import GraphError, TinygradError, user_line
 from tinygrad_ai.jit.lower import Aval
+
+
+def where_called() -> str:
+    """The user's line, as the end of a sentence."""
+    line = user_line()
+    return f", at {line}" if line else ""
 
 
 class Var:
@@ -51,6 +57,14 @@ class Var:
     def copy(self) -> Var:
         """Itself: a variable is never written to."""
         return self
+
+    def nonzero(self) -> Any:
+        """How many there are is not known: raises GraphError."""
+        raise GraphError(
+            "jit: nonzero and boolean indices give a shape that depends on values, which are not "
+            f"known while a step is captured{where_called()}",
+            "   help: where(mask, x, 0) keeps the shape",
+        )
 
 
 @dataclass(frozen=True, eq=False)

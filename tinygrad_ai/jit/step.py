@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_ai.autodiff import Value, mode
+from tinygrad_ai.autodiff import Value, mode, newest_first
 from tinygrad_ai.autodiff.backward import accumulate, drop
 from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.capture import Capture
@@ -62,7 +62,7 @@ class Step:
         self._reason = "it has not been called"
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        if self.debug or mode.interpreter is not None or mode.capture is not None:
+        if self.debug or mode.one_of_many or mode.interpreter or mode.capture:
             return self.function(*args, **keywords)
         leaves, rebuild = flatten((args, keywords))
         signature = (mode.grad, tuple(map(_described, leaves)), len(args), *keywords)
@@ -169,6 +169,7 @@ class Plan:
         try:
             args, keywords = rebuild(inside)
             found, self.rebuild = flatten(function(*args, **keywords))
+            _check_uncut(found, arguments)
             self.sinks = [self._returned(k, x) for k, x in enumerate(found)]
             self.sinks += self._grads([inside[k] for k in self.dynamic])
         except BaseException:
@@ -332,6 +333,24 @@ class Sink(NamedTuple):
     kind: str
     var: Var | None
     place: Any
+
+
+def _check_uncut(found: list[Any], arguments: dict[int, Tensor]) -> None:
+    """Raise GraphError where gradients would have to flow through a result to an argument."""
+    nodes = {x.node: k for k, x in arguments.items() if x.node is not None}
+    roots = [
+        x.node
+        for x in found
+        if isinstance(x, Value) and x.node is not None and x.node.saved is not None
+    ]
+    for node in newest_first(roots) if nodes else ():
+        if node in nodes:
+            raise GraphError(
+                f"jit: a result depends on argument {nodes[node]}, which requires gradients, but "
+                "results carry no graph",
+                "   help: compute gradients inside: jit(grad(f)), not grad(jit(f))",
+                "   help: detach() the result or the argument if none are wanted",
+            )
 
 
 def _nothing() -> None:
