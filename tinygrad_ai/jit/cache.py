@@ -1,10 +1,10 @@
 """Compiled kernels in memory and on disk, by what they were made of.
 
 A file holds the SHA-256 of the object code and the code. Its name is the digest of the kernel's
-key, of this package's own emitters, of llvmlite's version and of the CPU, so nothing stale is found;
-a file that is not whole is compiled again. Files are written to a temporary name and renamed: of
-two processes that write the same, the last one wins. Where nothing can be written a warning says
-so, once, and every process compiles for itself.
+key, of this package's own emitters, of llvmlite's version and of the CPU, so nothing stale is
+found; a file that is not whole is compiled again. Files are written to a temporary name and
+renamed: of two processes that write the same, the last one wins. Where nothing can be written a
+warning says so, once, and every process compiles for itself.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Capture:
         self, primitive: Primitive, args: Sequence[Any], arrays: list[Any], params: dict[str, Any]
     ) -> Any:
         """The output of ``primitive`` as a variable; of plain arrays alone, as a plain array."""
-        if not any(isinstance(a, Value) or isinstance(a, Var) for a in args):
+        if not any(isinstance(a, Value | Var) for a in args):
             return primitive.evaluate(arrays, params)
         inputs = tuple(
             self.read(array, arg) if hasattr(array, "dtype") else array

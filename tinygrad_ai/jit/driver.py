@@ -148,10 +148,10 @@ leave:
 
 @cache
 def driver() -> tuple[Native, Native, Native]:
-    """``run(launches, count, part, parts, counter, base)``, ``post(job)``, ``serve(job, part, seen)``.
+    """``run(launches, count, part, parts, counter, base)``, ``post(job)``, ``serve(job, part, …)``.
 
     ``post`` gives the job its next number; ``serve`` waits a while for a number other than the one
-    at ``seen``, then takes part in that job.
+    at its last argument, ``seen``, then takes part in that job.
     """
     code = machine_code(SOURCE)
     return Native(code, "run", 6), Native(code, "post", 1), Native(code, "serve", 3)

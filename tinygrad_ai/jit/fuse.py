@@ -120,9 +120,9 @@ class Fused:
             kinds = {v.dtype for v in (*e.reads(), *e.outputs)}
             if kinds in ({np.dtype(np.float32)}, {np.dtype(np.float64)}) and next(e.reads()).size:
                 return "matmul"
-        if isinstance(getattr(e.operation, "lower", None), Fold) and _held(e):
-            if next(e.reads()).size and self.matrices(e) is not None:
-                return "columns"
+        folds = isinstance(getattr(e.operation, "lower", None), Fold) and _held(e)
+        if folds and next(e.reads()).size and self.matrices(e) is not None:
+            return "columns"
         return "call"
 
     def matrices(self, e: Equation) -> View | None:
