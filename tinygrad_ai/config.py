@@ -42,16 +42,19 @@ def data_folder() -> Path | None:
     return Path(named).expanduser() if named else None
 
 
+def wanted_threads() -> int | None:
+    """``TINYGRAD_AI_NUM_THREADS``, how many threads compiled steps are to use; None without it."""
+    named = os.environ.get("TINYGRAD_AI_NUM_THREADS", "")
+    return int(named) if named.isdecimal() and int(named) > 0 else None
+
+
 def threads() -> int:
-    """How many threads compiled steps use: ``TINYGRAD_AI_NUM_THREADS``, ``OMP_NUM_THREADS``, or one
-    for each core that this process may run on.
+    """How many threads compiled steps may use: as wanted, or one for each core of this process.
 
     What is computed does not depend on it.
     """
-    for name in ("TINYGRAD_AI_NUM_THREADS", "OMP_NUM_THREADS"):
-        named = os.environ.get(name, "")
-        if named.isdecimal() and int(named) > 0:
-            return int(named)
+    if wanted := wanted_threads():
+        return wanted
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

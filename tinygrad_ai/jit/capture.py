@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai import random
-from tinygrad_ai.autodiff import Primitive, Value
+from tinygrad_ai.autodiff import Primitive, Value, mode
 from tinygrad_ai.backend import namespaces
 from tinygrad_ai.backend.base import _homes as homes
 from tinygrad_ai.config import without_kernels
-from tinygrad_ai.errors import GraphError, user_line
+from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.lower import Aval
 from tinygrad_ai.jit.program import Equation, Input, Var, frozen, where_called
 from tinygrad_ai.jit.update import Update
@@ -115,16 +115,16 @@ class Capture:
             return array
         key = id(array)
         if key not in self.current:
+            if isinstance(owner, Value) and not owner.is_leaf and mode.grad:
+                raise GraphError(
+                    "jit: the function reads a tensor that was computed outside of it and "
+                    f"through which gradients flow{where_called()}",
+                    "   help: pass it as an argument, or detach() it",
+                )
             self.kept.append(array)
             if key in self.owners:
                 self.current[key] = self.input("state", self.owners[key], np.asarray(array), key)
             else:
-                if isinstance(owner, Value) and not owner.is_leaf:
-                    raise GraphError(
-                        "jit: the function reads a tensor that was computed outside of it and "
-                        f"through which gradients flow{where_called()}",
-                        "   help: pass it as an argument, or detach() it",
-                    )
                 fixed = np.array(array)
                 self.current[key] = self.input("constant", lambda: fixed, fixed, fixed.tobytes())
         return self.current[key]

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_ai.autodiff import Value
-from tinygrad_ai.config import threads
+from tinygrad_ai.config import threads, wanted_threads
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.launches import Call, Launch, Lowering, addresses
 from tinygrad_ai.jit.program import Input, Program, Var
-from tinygrad_ai.jit.threads import run_launches
+from tinygrad_ai.jit.threads import Pace, run_launches
 from tinygrad_ai.jit.update import Update
 
 ALIGN = 64
@@ -198,6 +198,7 @@ class Execution:
             self.segments.append(self._has_nan)
         shared = any(grain for grain in words[WORDS - 1 :: WORDS])
         self.threads = threads() if shared else 1
+        self._pace = Pace(self.threads) if wanted_threads() is None else None
         self.words = np.array([*words, 0], np.uint64)
         self._first = addresses([self.words])[0]
         kinds: dict[str, list[Input]] = {}
@@ -256,7 +257,7 @@ class Execution:
             elif array is memory.get(v):
                 continue
             self._take(v, array)
-        if not self._run():
+        if not (self._pace(self._run) if self._pace else self._run(self.threads)):
             return None
         for k, v in self._placed:
             if memory[v] is not results[k]:  # a target that is not C-contiguous
@@ -276,15 +277,15 @@ class Execution:
         self.memory[v] = array
         self._point(v, array)
 
-    def _run(self) -> bool:
-        """Everything in order; False where a NaN ended it."""
+    def _run(self, count: int) -> bool:
+        """Everything in order, by ``count`` threads; False where a NaN ended it."""
         for segment in self.segments:
             if not isinstance(segment, tuple):
                 if segment():
                     return False
             else:
                 begin, end = segment
-                run_launches(self._first + 8 * WORDS * begin, end - begin, self.threads)
+                run_launches(self._first + 8 * WORDS * begin, end - begin, count)
         return True
 
     def _has_nan(self) -> bool:

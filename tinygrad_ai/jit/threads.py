@@ -6,8 +6,11 @@ computed does not depend on how many threads there are. After a fork the child s
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+from collections.abc import Callable
+from time import perf_counter
 
 import numpy as np
 
@@ -53,6 +56,36 @@ class Pool:
                 if self._job[0] == seen[0]:  # else a job was posted just before
                     self._wake[part].acquire()
                 self._asleep[part] = False
+
+
+class Pace:
+    """How many threads a step is worth just now: one and all are tried, the faster is kept a while.
+
+    On cores that others use, threads wait for each other longer than they work.
+    """
+
+    TRIALS, PERIOD = 6, 512
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._calls = 0
+        self._best = {1: math.inf, most: math.inf}
+
+    def __call__(self, run: Callable[[int], bool]) -> bool:
+        """``run`` with a number of threads; what it returns."""
+        if self.most == 1:
+            return run(1)
+        trial = self._calls % self.PERIOD
+        self._calls += 1
+        if trial >= self.TRIALS:
+            return run(min(self._best, key=self._best.__getitem__))
+        if trial == 0:
+            self._best = dict.fromkeys(self._best, math.inf)
+        count = self.most if trial % 2 else 1
+        began = perf_counter()
+        done = run(count)
+        self._best[count] = min(self._best[count], perf_counter() - began)
+        return done
 
 
 _pools: dict[int, Pool] = {}
