@@ -35,7 +35,7 @@ LINEAR = "matmul dot outer einsum tensordot vecdot trace"
 LINALG = "inv det slogdet solve cholesky norm matrix_norm"
 DIFFERENTIATION = """
 grad value_and_grad vjp jvp jacobian hessian hvp vmap checkpoint custom_vjp no_grad enable_grad
-stop_gradient detect_anomaly
+stop_gradient detect_anomaly jit
 """
 NN = """
 Module Parameter Sequential ModuleList Linear Dropout Flatten

@@ -66,6 +66,26 @@ class Unbatched(Library):
         return super().__getattribute__(name)
 
 
+class Miscompiled(Library):
+    """A library with a compiler whose gradients are too large by as much as it has threads."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @property
+    def compiled(self):
+        return Changed(lambda right, *a: [g * (1 + self.error) for g in right(*a)])
+
+
+class Miscounted(Miscompiled):
+    @property
+    def compiled(self):
+        return self
+
+    def with_threads(self, count):
+        return Miscompiled(1e-15 * count).compiled
+
+
 def last_use_only(right, f, arrays, cotangents):
     """What a tape does that overwrites where it should accumulate."""
     gradients = None
@@ -123,6 +143,8 @@ PLANTED = {
     ),
     "no_mutation": (LIBRARY, writes, [X]),
     "no_alias": (Changed(the_cotangent_itself), add, [X, X + 1]),
+    "compiled": (Miscompiled(1e-6), tanh, [X]),
+    "threads": (Miscounted(0), tanh, [X]),
 }  # fmt: skip
 
 RIGHT = {
@@ -156,6 +178,14 @@ def test_backward_twice_must_double():
     PROPERTIES["twice"](LIBRARY, tanh, [X], np.random.default_rng(0))
     with pytest.raises(AssertionError, match="do not add up"):
         PROPERTIES["twice"](Forgetful(), tanh, [X], np.random.default_rng(0))
+
+
+def test_compiled_functions_hold_what_is_asked_of_them():
+    for f, inputs in RIGHT.values():
+        for name in ("compiled", "threads"):
+            adapter = adapter_named("tinygrad_ai")
+            assert PROPERTIES[name](adapter, f, inputs, np.random.default_rng(0))
+            assert not PROPERTIES[name](LIBRARY, f, inputs, np.random.default_rng(0))
 
 
 def test_properties_say_nothing_about_a_function_without_gradients():

@@ -1,5 +1,7 @@
 """The public face: everything that ``import tinygrad_ai as ta`` offers under ``ta.``"""
 
+from typing import TYPE_CHECKING
+
 from tinygrad_ai import data, errors, generation, metrics, nn, optim, random, train
 from tinygrad_ai.autodiff import enable_grad, no_grad
 from tinygrad_ai.backend import register_backend
@@ -182,6 +184,11 @@ abs = absolute
 max = amax
 min = amin
 
+if TYPE_CHECKING:
+    from tinygrad_ai.jit import jit
+else:
+    from tinygrad_ai import jit  # the package, which is called like its function
+
 __all__ = [
     "Tensor",
     "Trainer",
@@ -260,6 +267,7 @@ __all__ = [
     "isinf",
     "isnan",
     "jacobian",
+    "jit",
     "jvp",
     "less",
     "less_equal",

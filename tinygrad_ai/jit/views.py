@@ -74,8 +74,11 @@ class View(NamedTuple):
     def array(self, memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The view of ``memory``, the root's array."""
         size = memory.itemsize
-        flat = memory.reshape(-1)[self.offset :]
-        return np.lib.stride_tricks.as_strided(flat, self.shape, [s * size for s in self.strides])
+        steps = [s * size for s in self.strides]
+        if self.offset or min(steps, default=0) < 0 or 0 in self.shape:
+            flat = memory.reshape(-1)[self.offset :]
+            return np.lib.stride_tricks.as_strided(flat, self.shape, steps)
+        return np.ndarray(self.shape, memory.dtype, memory, 0, steps)  # the same, sooner
 
     def _ghost(self) -> np.ndarray[Any, Any]:
         return np.lib.stride_tricks.as_strided(_memory, self.shape, self.strides)

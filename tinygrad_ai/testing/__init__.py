@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygrad_ai.testing.adapters import Adapter, CheckError, adapter_named, register_adapter
 from tinygrad_ai.testing.checker import assert_gradients, check_gradients
+from tinygrad_ai.testing.compiled import CompiledAdapter
 from tinygrad_ai.testing.corner_cases import CORNER_CASES, run_corner_cases
 from tinygrad_ai.testing.drills import drill
 from tinygrad_ai.testing.mutation import MutationScore, mutation_score
@@ -29,6 +30,7 @@ __all__ = [
     "Adapter",
     "Cause",
     "CheckError",
+    "CompiledAdapter",
     "GradReport",
     "MutationScore",
     "adapter_named",

@@ -86,6 +86,11 @@ class TinygradAdapter(Adapter):
 
     name = "tinygrad_ai"
 
+    @property
+    def compiled(self) -> Any:
+        """The adapter of the same functions through ``jit``."""
+        return adapter_named("compiled")
+
     def owns(self, value: Any) -> bool:
         return isinstance(value, Tensor)
 
@@ -97,14 +102,23 @@ class TinygradAdapter(Adapter):
             return outputs(f(*map(Tensor, arrays)), self.numpy)
 
     def vjp(self, f: Function, arrays: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        inputs = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+        return self.pulled(f, self.inputs(arrays), cotangents)
+
+    def inputs(self, arrays: Sequence[Any]) -> list[Tensor]:
+        """Tensors of the arrays; those of real numbers require gradients."""
+        return [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+
+    def pulled(self, f: Function, inputs: list[Tensor], cotangents: Sequence[Any]) -> list[Any]:
+        """The gradients at ``inputs``, as tensors where the cotangents are, else as arrays."""
         leaves = [t for t in flatten(f(*inputs))[0] if _is_float(t)]
         roots: dict[Any, Any] = {}
         for leaf, v in zip(leaves, cotangents, strict=True):
             if isinstance(leaf, Tensor) and leaf.node is not None:
                 roots[leaf.node] = roots[leaf.node] + v if leaf.node in roots else v
-        found = pull_back(roots, [t.node for t in inputs if t.node is not None])
-        return [None if t.node is None else found.get(t.node) for t in inputs]
+        nodes = [t.node for t in inputs]
+        lift = any(isinstance(v, Tensor) for v in cotangents)
+        found = pull_back(roots, [n for n in nodes if n is not None], lift=lift, record=False)
+        return [None if n is None else found.get(n) for n in nodes]
 
     def pullback(self, f: Function, inputs: int) -> Function:
         def gradients(*values: Tensor) -> Any:

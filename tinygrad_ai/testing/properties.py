@@ -387,3 +387,40 @@ def no_alias(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator)
                 assert not np.shares_memory(g, x), f"gradient {k} shares memory with {name}"
             known.append((f"gradient {k}", g))
     return True
+
+
+# ----------------------------------------------------------------------------------- compiled
+
+
+@_property
+def compiled(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+    """Compiled, ``f`` has the values and gradients that it has eagerly.
+
+    Asked of adapters with ``compiled``, the adapter of the same functions compiled.
+    """
+    outputs = smooth_outputs(adapter, f, arrays)
+    if outputs is None or not hasattr(adapter, "compiled"):
+        return False
+    v = [signed(rng, y) for y in outputs]
+    same("compiled values", adapter.compiled.call(f, arrays), outputs)
+    found = gradients(adapter.compiled, f, arrays, v)
+    same("compiled gradients", found, gradients(adapter, f, arrays, v))
+    return True
+
+
+@_property
+def threads(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+    """A compiled function gives the same bits on one, two and three threads."""
+    outputs = smooth_outputs(adapter, f, arrays)
+    if outputs is None or not hasattr(adapter, "compiled"):
+        return False
+    v = [signed(rng, y) for y in outputs]
+    found = []
+    for count in (1, 2, 3):
+        shared = adapter.compiled.with_threads(count)
+        found.append([*shared.call(f, arrays), *gradients(shared, f, arrays, v)])
+    for count, other in enumerate(found[1:], 2):
+        for k, (x, y) in enumerate(zip(found[0], other, strict=True)):
+            equal = x.tobytes() == y.tobytes()
+            assert equal, f"array {k} has other bits on {count} threads: {y!r}, not {x!r}"
+    return True
