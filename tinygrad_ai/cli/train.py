@@ -233,10 +233,10 @@ def _listing() -> str:
     width = max(map(len, PROGRAMS))
     lines = []
     for program in PROGRAMS.values():
-        lines.append(f"{program.name:<{width}}  {program.summary}")
+        lines.append(f"{program.name:<{width}} {program.summary}")
         for s in program.defaults:
             facts = f"--epochs {s.epochs} --batch-size {s.batch_size} --lr {s.lr:g}"
-            lines.append(f"{'':<{width}}  --data {s.data:<14} {facts}")
+            lines.append(f"{'':<{width}} --data {s.data:<14} {facts}")
     return "\n".join(lines)
 
 

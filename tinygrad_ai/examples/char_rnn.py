@@ -96,7 +96,7 @@ DEFAULTS = (
 PROGRAMS = [
     Program(
         "char-rnn",
-        "plays by Shakespeare, character by character (tanh RNN of 256)",
+        "plays, character by character (tanh RNN of 256)",
         build,
         prepare,
         DEFAULTS,

@@ -103,7 +103,7 @@ DEFAULTS = (
 PROGRAMS = [
     Program(
         "char-transformer",
-        "plays by Shakespeare, character by character (4 causal layers of 128)",
+        "plays, character by character (4 causal layers of 128)",
         build,
         prepare,
         DEFAULTS,

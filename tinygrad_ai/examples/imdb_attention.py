@@ -71,7 +71,7 @@ DEFAULTS = (
 PROGRAMS = [
     Program(
         "imdb-attention",
-        "film reviews, positive or negative (Embedding 10000×128, bilinear attention)",
+        "film reviews, positive or negative (bilinear attention)",
         ReviewAttention,
         partial(
             reviews.prepare,

@@ -51,7 +51,7 @@ DEFAULTS = (
 PROGRAMS = [
     Program(
         "imdb-lstm",
-        "film reviews, positive or negative (Embedding 10000×128, LSTM 64)",
+        "film reviews, positive or negative (embedding, LSTM 64)",
         ReviewLSTM,
         partial(reviews.prepare, ReviewLSTM),
         DEFAULTS,

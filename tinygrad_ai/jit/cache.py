@@ -21,7 +21,7 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding as llvm
 
-from tinygrad_ai import jit, kernels
+from tinygrad_ai import kernels
 from tinygrad_ai.config import cache_folder
 from tinygrad_ai.kernels.cpu.simd import KERNEL, Native, machine_code
 
@@ -50,10 +50,9 @@ def compiled(key: str, source: Callable[[], str] | None = None) -> Native:
 def _surroundings() -> str:
     """What else the code depends on: the emitters, the compiler, the CPU."""
     emitters = hashlib.sha256()
-    for package in (kernels, jit):
-        for folder in package.__path__:
-            for path in sorted(Path(folder).rglob("*.py")):
-                emitters.update(path.read_bytes())
+    for folder in (*kernels.__path__, Path(__file__).parent):
+        for path in sorted(Path(folder).rglob("*.py")):
+            emitters.update(path.read_bytes())
     features = llvm.get_host_cpu_features().flatten()
     cpu = f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
     return f"{emitters.hexdigest()} llvmlite {llvmlite.__version__} {cpu}"

@@ -273,6 +273,31 @@ def _windows(transposed: bool) -> Geometry:
     return made
 
 
+def _pool(inputs: str) -> Geometry:
+    """Calls of pooling: ``inputs`` names its arrays, the input x and the cotangent g."""
+
+    def made(heavy: HeavyTails) -> Any:
+        rank = _between(heavy, 1, 2)
+        kernel, stride, dilation = (
+            tuple(heavy.rng.integers(1, 4, rank).tolist()) for _ in range(3)
+        )
+        reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+        padding = tuple((_between(heavy, 0, k // 2), _between(heavy, 0, k // 2)) for k in kernel)
+        size = tuple(r + _between(heavy, 0, 3) for r in reach)
+        lead = _shape(heavy, 0, 1)
+        padded = (n + sum(p) for n, p in zip(size, padding, strict=True))
+        places = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, stride, strict=True))
+        arrays = {
+            "x": heavy.standard_normal((*lead, *size)),
+            "g": heavy.standard_normal((*lead, *places)),
+        }
+        params: dict[str, Any] = {"shape": size} if inputs == "g" else {}
+        params |= {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+        return tuple(arrays[name] for name in inputs), params
+
+    return made
+
+
 _SQUARE = "inv det logabsdet det_sign cofactor checker half_tril minors"
 GEOMETRIES: dict[str, Geometry] = {
     "reshape": _one(
@@ -320,5 +345,9 @@ GEOMETRIES: dict[str, Geometry] = {
     "conv_weight_grad": _conv("weight"),
     "windows": _windows(False),
     "overlap_add": _windows(True),
+    "max_pool": _pool("x"),
+    "max_pool_grad": _pool("gx"),
+    "sum_pool": _pool("x"),
+    "sum_pool_grad": _pool("g"),
 }  # fmt: skip
 """How the calls of these operations are drawn; the others follow from their records."""
