@@ -145,8 +145,9 @@ def agree(adapter, name):
     case, framework = w.case(), importlib.import_module(f"benchmarks.adapters.{adapter}").Adapter()
     try:
         contender = framework.contender(w, case)
-    except Unsupported as why:
-        pytest.skip(str(why))
+    except Unsupported as why:  # says so in the tables, too
+        assert str(why)
+        return
     truths = gate.reference(w, case)
     assert gate.objections(gate.outcome(contender)[0], truths[0], case.weights) == []
     for truth in truths[1:]:
@@ -163,8 +164,7 @@ def test_numpy_and_eager_agree(adapter, name):
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("adapter", ["torch_eager", "hips"])
 def test_frameworks_agree(adapter, name):
-    if why := ADAPTERS[adapter].missing():
-        pytest.skip(why)
+    assert ADAPTERS[adapter].missing() is None
     agree(adapter, name)
 
 
@@ -179,8 +179,7 @@ def test_frameworks_agree(adapter, name):
 )
 def test_compilers_agree(adapter, names, tmp_path):
     """In processes of their own, as they are timed; tinygrad is slow: a small one."""
-    if why := ADAPTERS[adapter].missing():
-        pytest.skip(why)
+    assert ADAPTERS[adapter].missing() is None
     with Worker(adapter, 1, tmp_path) as worker:
         for name in names:
             w = TINY[name]

@@ -101,9 +101,7 @@ def test_train_writes_model_history_and_pictures(trained) -> None:
 
 
 def test_json_is_the_last_line_and_progress_is_not_in_it(trained, tmp_path) -> None:
-    process = command(
-        "train", "mnist-mlp", "--epochs", 1, "--json", out_in(tmp_path), NO_COLOR="1"
-    )
+    process = command("train", "mnist-mlp", "--epochs", 1, "--json", out_in(tmp_path), NO_COLOR="1")
     assert process.returncode == 0
     assert len(process.stdout.splitlines()) == 1
     result = json.loads(process.stdout)

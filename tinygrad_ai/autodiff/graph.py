@@ -126,6 +126,8 @@ class Value:
     @property
     def grad(self) -> Any:
         """The gradient that backward has left here, or None; settable to a value of this shape."""
+        if mode.capture is not None:
+            mode.capture.note_read(self)
         return self._grad
 
     @grad.setter

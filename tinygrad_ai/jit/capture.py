@@ -91,6 +91,7 @@ class Capture:
         self.kept: list[Any] = []  # arrays whose identities are in use
         self.effects = Effects()
         self.cleared: set[int] = set()  # leaves whose gradients were forgotten
+        self.asked: set[int] = set()  # leaves whose gradients were looked at before that
 
     # ------------------------------------------------------------------------ as an interpreter
 
@@ -134,6 +135,11 @@ class Capture:
         var = Var(tuple(like.shape), like.dtype)
         self.inputs.append(Input(var, kind, fetch, key))
         return var
+
+    def note_read(self, leaf: Value) -> None:
+        """Somebody looks at the gradient of ``leaf``: whether there is one may matter."""
+        if id(leaf) not in self.cleared:
+            self.asked.add(id(leaf))
 
     # --------------------------------------------------------------------------------- effects
 

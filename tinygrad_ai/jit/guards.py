@@ -9,15 +9,17 @@ attributes, and attributes of objects with ``__slots__``.
 from __future__ import annotations
 
 import dis
+import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinygrad_ai.autodiff import Value
-from tinygrad_ai.errors import KERNELS, PACKAGE
+from tinygrad_ai.errors import KERNELS, PACKAGE, GraphError
+from tinygrad_ai.jit.program import Var
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType)
 GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME"}
@@ -33,10 +35,9 @@ class World:
         self._optimizers: list[tuple[Any, list[Value], Any]] = []
         self._states: list[tuple[Value, Any, bool]] = []
         self._cells: list[tuple[Any, Any, str]] = []
-        self._globals: list[tuple[dict[str, Any], str, Any]] = []
+        self._globals: list[tuple[Mapping[str, Any], str, Any]] = []
         self._dicts: list[tuple[Mapping[str, Any], dict[str, Any], list[int], str]] = []
         self._lists: list[tuple[list[Any], list[Any]]] = []
-        self._tracked: list[tuple[Value, bool]] = []
         self._seen: dict[int, Any] = {}
         stack = [function]
         while stack:
@@ -75,10 +76,8 @@ class World:
         elif isinstance(own := getattr(value, "__dict__", None), dict):
             self._dicts.append((own, dict(own), [], type(value).__name__))
             yield from own.values()
-            for name in ("forward", "__call__"):
-                method = getattr(type(value), name, None)
-                if isinstance(method, types.FunctionType):
-                    yield method
+            for kind in type(value).__mro__[:-1]:
+                yield from self._class(kind)
 
     def _function(self, function: types.FunctionType) -> Iterator[Any]:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -95,13 +94,46 @@ class World:
             return
         for name in _names(function.__code__):
             found = function.__globals__.get(name, _missing)
-            if found is not _missing and not isinstance(found, types.ModuleType):
+            if isinstance(found, types.ModuleType):
+                self._note_plain(vars(found), function.__code__.co_names)
+            elif found is not _missing:
                 self._globals.append((function.__globals__, name, found))
                 yield found
 
+    def _class(self, kind: type) -> Iterator[Any]:
+        """The methods of a user's class; its numbers and texts are noted."""
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+        if file.startswith((PACKAGE, KERNELS)) or kind.__module__ in sys.stdlib_module_names:
+            return
+        self._note_plain(vars(kind), vars(kind))
+        for member in vars(kind).values():
+            method = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            if isinstance(method, types.FunctionType):
+                yield method
+
+    def _note_plain(self, space: Mapping[str, Any], names: Iterable[str]) -> None:
+        """Numbers and texts among the ``names`` of a module or a class."""
+        for name in names:
+            if not name.startswith("__") and isinstance(space.get(name), int | float | str):
+                self._globals.append((space, name, space[name]))
+
+    def check_kept(self) -> None:
+        """Raise GraphError where the function has kept a tensor that has no values; it is taken
+        back."""
+        for own, then, _, kind in self._dicts:
+            kept = [k for k, v in own.items() if isinstance(v, Value) and isinstance(v.array, Var)]
+            for name in kept:
+                if isinstance(own, dict):
+                    own.update({name: then[name]}) if name in then else own.pop(name)
+            if kept:
+                raise _kept(f"{', '.join(map(str, kept))} of {kind}")
+        for now, before in self._lists:
+            if any(isinstance(v, Value) and isinstance(v.array, Var) for v in now):
+                now[:] = before
+                raise _kept("a list")
+
     def settle(self) -> None:
         """Take what there is now for what it was: a first call may have filled things in."""
-        self._tracked = [(t, t.node is None) for t in self.tensors]
         self._dicts = [(own, dict(own), _ids(own), kind) for own, _, _, kind in self._dicts]
         self._lists = [(now, list(now)) for now, _ in self._lists]
         self._optimizers = [(o, known, _layout(o)) for o, known, _ in self._optimizers]
@@ -115,9 +147,6 @@ class World:
 
     def change(self) -> str | None:
         """What is no longer what it was, in words; None if nothing is."""
-        for tensor, frozen in self._tracked:
-            if (tensor.node is None) is not frozen:
-                return f"requires_grad of {tensor.name or 'a tensor'} changed"
         for cell, then, name in self._cells:
             if cell.cell_contents is not then and not _same(cell.cell_contents, then):
                 return f"the value of {name} changed"
@@ -143,6 +172,14 @@ class World:
                     return f"a tensor was {before} and is {now}"
                 self._states[k] = t, t.array, plain
         return None
+
+
+def _kept(where: str) -> GraphError:
+    return GraphError(
+        f"jit: the function keeps a tensor of the captured step in {where}, where it would have no "
+        "values",
+        "   help: return it, or assign to a tensor that is there: kept[...] = y",
+    )
 
 
 def _same(now: Any, then: Any) -> bool:

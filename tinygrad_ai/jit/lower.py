@@ -197,6 +197,8 @@ def identity_of(fold: Fold, dtype: np.dtype[Any]) -> float:
     if dtype.kind == "i" and math.isinf(fold.identity):
         limits = np.iinfo(dtype)
         return int(limits.max if fold.identity > 0 else limits.min)
+    if dtype.kind == "b" and math.isinf(fold.identity):
+        return fold.identity > 0
     return dtype.type(fold.identity).item()
 
 

@@ -244,4 +244,4 @@ def frozen(value: Any) -> Any:
         hash(value)
     except TypeError:
         return repr(value)
-    return type(value), value
+    return type(value), repr(value) if isinstance(value, float) else value  # 0.0 is not -0.0

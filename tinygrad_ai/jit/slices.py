@@ -56,8 +56,9 @@ def with_slices_joined(program: Program) -> Program:
             sums[out] = _Sum([(e.params["key"], e.inputs[0])])
         elif e.operation is add and all(v in sums and len(uses[v]) == 1 for v in e.inputs):
             a, b = (sums[v] for v in e.inputs)
-            joined = _joined(a, b, out.shape)
-            if joined is not None and all(v.aval == out.aval for v in e.reads()):
+            alike = all(v.aval == out.aval for v in e.reads())
+            joined = _joined(a, b, out.shape) if alike else None
+            if joined is not None:
                 sums[out] = joined
                 keys, parts = zip(*joined.parts, strict=True)
                 operation = Slices(keys, out.shape, sum(v.size for v in parts) == out.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from tinygrad_ai.autodiff import Value, mode, newest_first
 from tinygrad_ai.autodiff.backward import accumulate, drop
-from tinygrad_ai.errors import GraphError
+from tinygrad_ai.errors import DTypeError, GraphError
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.expand import expanded
 from tinygrad_ai.jit.guards import World, fetch
@@ -47,6 +48,8 @@ def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> A
     """
     if function is None:
         return functools.partial(jit, debug=debug)
+    if not callable(function):
+        raise DTypeError(f"jit compiles a function, not {function!r}")
     return Step(function, debug)
 
 
@@ -59,24 +62,31 @@ class Step:
         self.debug = debug
         self.plans: dict[Any, list[Plan]] = {}
         self.captures = 0
+        self._lock = threading.RLock()
         self._reason = "it has not been called"
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if self.debug or mode.one_of_many or mode.interpreter or mode.capture:
             return self.function(*args, **keywords)
         leaves, rebuild = flatten((args, keywords))
-        signature = (mode.grad, tuple(map(_described, leaves)), len(args), *keywords)
-        plans = self.plans.setdefault(signature, [])
-        for plan in plans:
-            if (why := plan.stale(leaves)) is None:
-                return plan.run(leaves)
-            self._reason = why
-        if not plans:
-            self._reason = self._new_signature(signature)
-        self.captures += 1
-        plan = self._captured(leaves, rebuild)
-        plans[:] = [plan, *plans[:7]]
-        return plan.run(leaves)
+        structure = _structure(args), _structure(keywords)
+        signature = (mode.grad, tuple(map(_described, leaves)), structure)
+        with self._lock:  # a plan has one memory
+            plans = self.plans.setdefault(signature, [])
+            for plan in plans:
+                if (why := plan.stale(leaves)) is None:
+                    return plan.run(leaves)
+                self._reason = why
+            if not plans:
+                self._reason = self._new_signature(signature)
+            self.captures += 1
+            plan = self._captured(leaves, rebuild)
+            plans[:] = [plan, *plans[:7]]
+            return plan.run(leaves)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A compiled function in a class body is a method."""
+        return self if instance is None else functools.partial(self, instance)
 
     def explain_retrace(self) -> str:
         """Why the last capture was made."""
@@ -121,8 +131,24 @@ class Step:
                 "itself (a clock, NumPy's random numbers, a counter)",
                 "   help: draw from tinygrad_ai.random, and pass what changes as a Tensor",
             )
+        if (what := second.world.change()) is not None:
+            first.world.undo()
+            raise GraphError(
+                f"jit: the function changes Python values at every call ({what}), which a compiled "
+                "step would not do",
+                "   help: keep what changes in a Tensor, count[...] = count + 1",
+            )
         first.compile()
         return first
+
+
+def _structure(tree: Any) -> Any:
+    """How containers nest: what :func:`flatten` leaves out."""
+    if isinstance(tree, dict):
+        return dict, *((k, _structure(v)) for k, v in tree.items())
+    if isinstance(tree, tuple | list):
+        return type(tree), *map(_structure, tree)
+    return tree is None
 
 
 def _described(leaf: Any) -> Any:
@@ -169,6 +195,7 @@ class Plan:
         try:
             args, keywords = rebuild(inside)
             found, self.rebuild = flatten(function(*args, **keywords))
+            self.world.check_kept()
             _check_uncut(found, arguments)
             self.sinks = [self._returned(k, x) for k, x in enumerate(found)]
             self.sinks += self._grads([inside[k] for k in self.dynamic])
@@ -217,12 +244,8 @@ class Plan:
         capture = self.capture
         changed = [(t, t._grad) for t, g in self.before if t._grad is not g]
         self.cleared = [t for t, g in changed if g is None]
-        #: leaves whose gradients were added to what was there: whether there was something matters
-        self.absent = [
-            (t, g is None)
-            for t, g in self.before
-            if t._grad is not g and id(t) not in capture.cleared
-        ]
+        #: leaves whose gradients were looked at: whether there was something may matter
+        self.absent = [(t, g is None) for t, g in self.before if id(t) in capture.asked]
         sinks = [Sink("grad", capture.read(g.array), t) for t, g in changed if g is not None]
         for k, inside in zip(self.dynamic, arguments, strict=True):
             if inside._grad is not None:
@@ -256,6 +279,8 @@ class Plan:
         if self.execution.late:
             self.careful = self._execution(simplified(guarded), [])
         self.world.settle()
+        self.before.clear()
+        self.capture.kept.clear()
         self.handed = sinks
         self.places = [s.place if s.kind == "write" else None for s in sinks]
         self.results = [s.place for s in self.sinks if s.kind in ("return", "constant")]

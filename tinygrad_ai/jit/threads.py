@@ -28,7 +28,6 @@ class Pool:
         self._address = self._job.ctypes.data
         self._asleep = [False] * parts
         self._wake = [threading.Semaphore(0) for _ in range(parts)]
-        self.base = 0
         for part in range(1, parts):
             threading.Thread(target=self._work, args=(part,), daemon=True).start()
 
@@ -36,13 +35,15 @@ class Pool:
         """All ``count`` launches at an address, done together."""
         run, post, _ = driver()
         counter = self._counter.ctypes.data
-        self._job[1:] = launches, count, self.parts, counter, self.base
+        base = int(self._counter[0])
+        self._job[1:] = launches, count, self.parts, counter, base
         post(self._address)
-        for part in range(1, self.parts):
-            if self._asleep[part]:
-                self._wake[part].release()
-        run(launches, count, 0, self.parts, counter, self.base)
-        self.base += count * self.parts
+        try:
+            for part in range(1, self.parts):
+                if self._asleep[part]:
+                    self._wake[part].release()
+        finally:  # the others wait for this part, whatever interrupts
+            run(launches, count, 0, self.parts, counter, base)
 
     def _work(self, part: int) -> None:
         _, _, serve = driver()
