@@ -247,3 +247,9 @@ def test_random_angles_lie_on_both_sides():
 def test_what_cannot_be_is_said(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("path", [None, 3])
+def test_a_path_that_is_none(path):
+    with pytest.raises(DTypeError, match="path must be a string or a Path"):
+        image.load(path)

@@ -39,6 +39,8 @@ def load(path: str | os.PathLike[str], grey: bool = False) -> Tensor:
     Upright as the camera held it, and what is transparent shows white paper. Raises DataError where
     the file is missing, damaged, no picture or too large a one, and where Pillow is not installed.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise DTypeError(f"image.load: path must be a string or a Path, not {path!r}")
     pixels = channels(path)
     colours = pixels[..., :3] + (1 - pixels[..., 3:])
     if grey:  # ITU-R BT.601, as Pillow's mode L

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -97,6 +97,11 @@ def _weights(wanted: Any, classes: int, labels: Callable[[], Any]) -> np.ndarray
                 )
             weights[label] = _number(weight)
     else:
+        if not isinstance(wanted, Sequence | np.ndarray | Tensor):
+            raise DTypeError(
+                "fit: class_weight must be 'balanced', a dict of weights by class, or a list of "
+                f"one for each, not {wanted!r}"
+            )
         given = list(wanted.tolist() if hasattr(wanted, "tolist") else wanted)
         if len(given) != classes:
             raise ValueRangeError(
