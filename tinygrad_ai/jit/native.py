@@ -292,8 +292,8 @@ class Execution:
         """Whether a NaN stands where one matters: one read, by a dot product with itself."""
         with np.errstate(all="ignore"):
             for v in self.checked:
-                flat = self.memory[v].reshape(-1)
-                total = np.dot(flat, flat)
+                flat = self.memory[v].ravel()
+                total = flat.dot(flat)
                 if total != total:
                     return True
         return False

@@ -68,8 +68,13 @@ class Step:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if self.debug or mode.one_of_many or mode.interpreter or mode.capture:
             return self.function(*args, **keywords)
-        leaves, rebuild = flatten((args, keywords))
-        structure = _structure(args), _structure(keywords)
+        if not keywords and all(isinstance(a, Value) for a in args):
+            leaves = list(args)
+            rebuild: Callable[[list[Any]], Any] = _positional
+            structure: Any = len(args)
+        else:
+            leaves, rebuild = flatten((args, keywords))
+            structure = _structure(args), _structure(keywords)
         signature = (mode.grad, tuple(map(_described, leaves)), structure)
         with self._lock:  # a plan has one memory
             plans = self.plans.setdefault(signature, [])
@@ -140,6 +145,10 @@ class Step:
             )
         first.compile()
         return first
+
+
+def _positional(leaves: list[Any]) -> Any:
+    return tuple(leaves), {}
 
 
 def _structure(tree: Any) -> Any:
