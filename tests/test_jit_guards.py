@@ -107,3 +107,18 @@ def test_compiled_methods_bind_and_only_functions_are_compiled():
     assert Doubler().double(ta.ones(2)).tolist() == [2.0, 2.0]
     with pytest.raises(DTypeError, match="jit compiles a function, not 3"):
         ta.jit(3)
+
+
+def test_an_argument_may_share_memory_with_what_the_step_writes():
+    def swapped(w, v, x):
+        z = w * 3
+        y = x @ v
+        w[...] = w * 2
+        return z, y
+
+    eager, compiled = ta.ones((4, 4)), ta.ones((4, 4))
+    v = ta.eye(4)
+    step = ta.jit(lambda x: swapped(compiled, v, x))
+    for _ in range(2):
+        for a, b in zip(swapped(eager, v, eager.detach()), step(compiled.detach()), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())

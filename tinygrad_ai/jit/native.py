@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_ai.autodiff import Value
+from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.config import threads, wanted_threads
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
@@ -210,6 +211,10 @@ class Execution:
         for k, source in enumerate(settings):
             self.memory[source.var] = self.numbers[k : k + 1].reshape(())
         self._arguments = kinds.pop("argument", [])
+        given = [s.var for s in (*self._arguments, *kinds.get("draw", ()))]
+        fresh = [v for k, v in self.direct.items() if not self.outputs[k].in_place]
+        self._passing = [*given, *fresh]
+        self._homes: set[int] = set()  # the arrays that are written in place
         kinds.pop("draw", None)
         self._states = [(s.var, s.fetch) for listed in kinds.values() for s in listed]
         self._placed = list(self.direct.items())
@@ -239,9 +244,6 @@ class Execution:
         the others.
         """
         self.numbers[:] = [numbers[place][name] for place, name in self._settings]
-        for source in self._arguments:
-            given = arguments[source.key]
-            self._take(source.var, given.array if isinstance(given, Value) else given)
         for v, array in draws.items():
             self._take(v, array)
         memory = self.memory
@@ -256,7 +258,14 @@ class Execution:
                 array = results[k] = np.empty(v.shape, v.dtype)
             elif array is memory.get(v):
                 continue
+            else:
+                self._homes = {id(owner(target)) for target in targets if target is not None}
             self._take(v, array)
+        for source in self._arguments:
+            given = arguments[source.key]
+            array = given.array if isinstance(given, Value) else given
+            written = id(owner(array)) in self._homes  # while it is still to be read
+            self._take(source.var, array.copy() if written else array)
         if not (self._pace(self._run) if self._pace else self._run(self.threads)):
             return None
         for k, v in self._placed:
@@ -268,6 +277,8 @@ class Execution:
                 results[k] = made
             else:
                 np.copyto(results[k], made)
+        for v in self._passing:  # not to be kept alive by the plan
+            memory.pop(v, None)
         return results
 
     def _take(self, v: Var, array: Any) -> None:
