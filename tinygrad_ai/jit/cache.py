@@ -29,10 +29,10 @@ _loaded: dict[str, Native] = {}
 _warned = False
 
 
-def compiled(key: str, source: Callable[[], str] | None = None) -> Native:
+def compiled(key: str, source: Callable[[], str]) -> Native:
     """The kernel called ``kernel`` in the LLVM IR that ``source()`` gives, found by ``key``.
 
-    ``key`` must tell all kernels of different code apart; without ``source`` it is the IR itself.
+    ``key`` must tell all kernels of different code apart.
     """
     digest = hashlib.sha256(f"{_surroundings()}\n{key}".encode()).hexdigest()
     found = _loaded.get(digest)
@@ -40,7 +40,7 @@ def compiled(key: str, source: Callable[[], str] | None = None) -> Native:
         path = cache_folder() / "kernels" / f"{digest}.o"
         code = _read(path)
         if code is None:
-            code = machine_code(source() if source else key)
+            code = machine_code(source())
             _write(path, code)
         found = _loaded[digest] = Native(code, "kernel", len(KERNEL.args))
     return found

@@ -15,8 +15,7 @@ import numpy as np
 
 from tinygrad_ai import random
 from tinygrad_ai.autodiff import Primitive, Value, mode
-from tinygrad_ai.backend import namespaces
-from tinygrad_ai.backend.base import _homes as homes
+from tinygrad_ai.backend import NUMPY, register_backend
 from tinygrad_ai.config import without_kernels
 from tinygrad_ai.errors import GraphError
 from tinygrad_ai.jit.lower import Aval
@@ -30,9 +29,7 @@ class _Symbolic:
 
     name = "capture"
     array_type = Var
-
-    def __init__(self, xp: Any) -> None:
-        self.xp = xp
+    xp = NUMPY.xp
 
     def devices(self) -> list[str]:
         """None of its own."""
@@ -57,14 +54,7 @@ class _Symbolic:
         )
 
 
-def install() -> None:
-    """Make variables a kind of array."""
-    backend = _Symbolic(namespaces[np.ndarray])
-    homes[Var] = backend
-    namespaces[Var] = backend.xp
-
-
-install()
+register_backend(_Symbolic())  # variables are a kind of array
 
 
 class Effects:

@@ -16,17 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tinygrad_ai.autodiff.lowering import Fold, IndexMap
-from tinygrad_ai.jit.library import covers
+from tinygrad_ai.jit.library import covers, held
 from tinygrad_ai.jit.program import Equation, Program, Var
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import AFFINE, View
-from tinygrad_ai.kernels.cpu.simd import ELEMENTS
 from tinygrad_ai.ops.products import linear_, matmul_
 
-HELD = frozenset(map(np.dtype, ELEMENTS))  # what kernels know
 MOST_OPERATIONS = 60  # in one kernel: more would spill registers
 
 
@@ -116,14 +112,13 @@ class Fused:
     def _kind(self, e: Equation) -> str:
         if covers(e):
             return "library"
-        if e.operation in (matmul_, linear_) and e.outputs[0].size:
+        if not held(e):
+            return "call"
+        if e.operation in (matmul_, linear_):
             kinds = {v.dtype for v in (*e.reads(), *e.outputs)}
-            if kinds in ({np.dtype(np.float32)}, {np.dtype(np.float64)}) and next(e.reads()).size:
-                return "matmul"
-        folds = isinstance(getattr(e.operation, "lower", None), Fold) and _held(e)
-        if folds and next(e.reads()).size and self.matrices(e) is not None:
-            return "columns"
-        return "call"
+            return "matmul" if len(kinds) == 1 and e.outputs[0].dtype.kind == "f" else "call"
+        folds = isinstance(getattr(e.operation, "lower", None), Fold)
+        return "columns" if folds and self.matrices(e) is not None else "call"
 
     def matrices(self, e: Equation) -> View | None:
         """The operand of a reduction along neighbouring axes as (batch, rows, columns).
@@ -148,7 +143,7 @@ class Fused:
     def _space(self, e: Equation) -> Space | None:
         """The shape an equation loops over; None for what is no fused loop."""
         lower = getattr(e.operation, "lower", None)
-        if not _held(e) or any(v.size == 0 for v in (*e.reads(), *e.outputs)):
+        if not held(e):
             return None
         if e.operation.kind == "elementwise" or isinstance(lower, IndexMap):
             shape = e.outputs[0].shape
@@ -288,8 +283,3 @@ def _outers(shape: tuple[int, ...], columns: int) -> list[tuple[int, ...]]:
         own.append(n)
     names = dict.fromkeys([(rows,), tuple(own), shape[:-1]])
     return [name for name in names if name and math.prod(name) == rows]
-
-
-def _held(e: Equation) -> bool:
-    """Whether kernels hold all the dtypes."""
-    return all(v.dtype in HELD for v in (*e.reads(), *e.outputs))

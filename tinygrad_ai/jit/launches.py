@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,25 +23,27 @@ from tinygrad_ai.kernels.cpu.pack import Packing, emit_pack
 from tinygrad_ai.kernels.cpu.simd import Native, host_lanes
 from tinygrad_ai.ops.products import linear_
 
+ALIGN = 64  # bytes of a cache line
 MOST_ALONE = 1 << 15  # elements that one thread does sooner than several
 
 
 @dataclass(eq=False)
 class Launch:
-    """Native code on ``operands``: ``total`` rows (or elements), divided at multiples of ``grain``.
+    """Native code on ``operands``: ``total`` units of work, divided at multiples of ``grain``.
 
-    ``scratch`` operands belong to this launch alone: their bytes for each thread.
+    ``writes`` are the operands that nothing has written before. ``scratch`` operands belong to this
+    launch alone: their bytes for each thread. ``offsets`` say where operands begin, in elements.
     """
 
     name: str
     native: Native
+    source: Callable[[], str]  #: the LLVM IR
     operands: list[Var]
-    writes: set[int]
-    scratch: dict[int, int]
     total: int
     grain: int
-    source: str | Callable[[], str]  #: the LLVM IR
-    offsets: dict[int, int] = field(default_factory=dict)  #: where operands begin, in elements
+    writes: set[int]
+    offsets: dict[int, int]
+    scratch: dict[int, int]
 
     def reads(self) -> Iterator[Var]:
         """The roots that are read."""
@@ -84,9 +86,9 @@ class Lowering:
     def add(self, kernel: Rows | Single) -> None:
         """Lower one group."""
         if isinstance(kernel, Rows):
-            self.launches.append(_rows(self.fused, kernel))
+            self._rows(kernel)
         elif kernel.kind == "columns":
-            self.launches.append(_columns(self.fused, kernel))
+            self._columns(kernel.equation)
         elif kernel.kind == "matmul":
             self._product(kernel.equation)
         elif kernel.kind == "library":
@@ -101,21 +103,26 @@ class Lowering:
         operands: list[Var],
         total: int,
         *,
+        key: str | None = None,
         writes: set[int] | None = None,
         offsets: dict[int, int] | None = None,
         scratch: dict[int, int] | None = None,
         size: int = 0,
+        unit: int = 1,
     ) -> None:
-        """Append a launch of the kernel whose IR ``emit()`` gives; its arguments tell it apart.
+        """Append a launch of the kernel whose IR ``emit()`` gives.
 
-        It writes its first operand unless ``writes`` says otherwise; ``size`` elements say whether
-        threads share the work.
+        ``key`` tells its code apart, by default the arguments of ``emit``. It writes its first
+        operand unless ``writes`` says otherwise; ``size`` elements say whether threads share the
+        work, in multiples of ``unit``.
         """
-        grain = 1 if size > MOST_ALONE else 0
+        assert not emit.keywords  # they would not be in the key
+        code = compiled(f"{emit.func.__name__} {key or emit.args}", emit)
+        grain = unit if size > MOST_ALONE else 0
         writes = {0} if writes is None else writes
-        code = compiled(f"{emit.func.__name__} {emit.args}", emit)
-        extra = scratch or {}, total, grain, emit, offsets or {}
-        self.launches.append(Launch(name, code, operands, writes, *extra))
+        self.launches.append(
+            Launch(name, code, emit, operands, total, grain, writes, offsets or {}, scratch or {})
+        )
 
     def _product(self, e: Equation) -> None:
         """A matrix product, after operands have been copied to panels where that has to be."""
@@ -133,85 +140,60 @@ class Lowering:
             operands[number] = self._panels((a, b)[number - 1], packing)
             offsets[number] = 0
         emit = partial(emit_product, p)
-        grain = 1 if out.size * k > MOST_ALONE * 16 else 0
-        self.launches.append(
-            Launch(
-                e.name,
-                compiled(repr(p), emit),
-                operands,
-                {0},
-                {},
-                p.units,
-                grain,
-                emit,
-                offsets,
-            )
-        )
+        self.native(e.name, emit, operands, p.units, offsets=offsets, size=out.size * k // 16)
 
     def _panels(self, b: View, p: Packing) -> Var:
         """An operand in panels, made once for all products that want the same."""
         key = b, p
         if key not in self.packed:
             panels = self.packed[key] = Var((math.prod(p.batch), p.size), np.dtype(p.dtype))
-            emit = partial(emit_pack, p)
-            grain = 1 if panels.size > MOST_ALONE else 0
-            self.launches.append(
-                Launch(
-                    "pack",
-                    compiled(repr(p), emit),
-                    [panels, b.root],
-                    {0},
-                    {},
-                    p.units,
-                    grain,
-                    emit,
-                    {1: b.offset},
-                )
+            self.native(
+                "pack",
+                partial(emit_pack, p),
+                [panels, b.root],
+                p.units,
+                offsets={1: b.offset},
+                size=panels.size,
             )
         return self.packed[key]
 
+    def _rows(self, kernel: Rows) -> None:
+        """A fused kernel, divided by rows, or where it has none by vectors."""
+        program = RowProgram(self.fused, kernel)
+        lanes = row_lanes(program)
+        flat = kernel.outer is None
+        self.native(
+            "+".join(dict.fromkeys(e.name for e in kernel.equations)),
+            partial(emit_rows, program, lanes),
+            program.operands,
+            kernel.size if flat else kernel.rows,
+            key=f"{lanes} {program.key()}",
+            writes=program.writes,
+            offsets=program.offsets,
+            scratch={
+                k: padded(program.columns * program.operands[k].dtype.itemsize)
+                for k in program.scratch
+            },
+            size=kernel.size,
+            unit=host_lanes() if flat else 1,
+        )
 
-def _rows(fused: Fused, kernel: Rows) -> Launch:
-    program = RowProgram(fused, kernel)
-    lanes = row_lanes(program)
-    source = partial(emit_rows, program, lanes)
-    native = compiled(f"{lanes} {program.key()}", source)
-    flat = kernel.outer is None
-    total = kernel.size if flat else kernel.rows
-    grain = (host_lanes() if flat else 1) if kernel.size > MOST_ALONE else 0
-    scratch = {
-        k: -(-program.columns * program.operands[k].dtype.itemsize // 64) * 64
-        for k in program.scratch
-    }
-    name = "+".join(dict.fromkeys(e.name for e in kernel.equations))
-    return Launch(
-        name,
-        native,
-        program.operands,
-        program.writes,
-        scratch,
-        total,
-        grain,
-        source,
-        program.offsets,
-    )
-
-
-def _columns(fused: Fused, single: Single) -> Launch:
-    e = single.equation
-    view, (out,) = fused.matrices(e), e.outputs
-    assert view is not None
-    batch, _, columns = view.shape
-    fold, dtypes = e.operation.lower, (out.dtype, view.root.dtype)
-    source = partial(emit_columns, fold, view.shape, view.strides[:2], dtypes)
-    key = f"columns {fold_key(fold, out.dtype)} {view.shape} {view.strides[:2]} {dtypes}"
-    grain = 1 if batch > 1 else CHAINS * host_lanes(out.dtype)
-    grain = grain if view.root.size > MOST_ALONE else 0
-    total = batch if batch > 1 else columns
-    operands = [out, view.root]
-    offsets = {1: view.offset}
-    native = compiled(key, source)
-    return Launch(e.name, native, operands, {0}, {}, total, grain, source, offsets)
+    def _columns(self, e: Equation) -> None:
+        """A reduction along leading axes, divided by the batch or by vectors of columns."""
+        view, (out,), fold = self.fused.matrices(e), e.outputs, e.operation.lower
+        assert view is not None
+        batch, _, columns = view.shape
+        dtypes = out.dtype, view.root.dtype
+        self.native(
+            e.name,
+            partial(emit_columns, fold, view.shape, view.strides[:2], dtypes),
+            [out, view.root],
+            batch if batch > 1 else columns,
+            key=f"{fold_key(fold, out.dtype)} {view.shape} {view.strides[:2]} {dtypes}",
+            offsets={1: view.offset},
+            size=view.root.size,
+            unit=1 if batch > 1 else CHAINS * host_lanes(out.dtype),
+        )
 
 
 def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:
@@ -228,6 +210,11 @@ def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:
     return Call(e.name, run, reads, list(e.outputs), "its record does not say how to lower it")
 
 
-def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
-    """Where arrays stand in memory."""
-    return [a.__array_interface__["data"][0] for a in arrays]
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where an array stands in memory."""
+    return array.__array_interface__["data"][0]
+
+
+def padded(size: int) -> int:
+    """``size`` bytes, up to the next multiple of a cache line."""
+    return -(-size // ALIGN) * ALIGN

@@ -20,13 +20,18 @@ from tinygrad_ai.kernels.cpu.recipes import Recipe, recipe
 from tinygrad_ai.kernels.cpu.simd import ELEMENTS
 from tinygrad_ai.ops.movement import concatenate_, slice_, unslice
 
+HELD = frozenset(map(np.dtype, ELEMENTS))  # the dtypes that kernels know
+
+
+def held(e: Equation) -> bool:
+    """Whether kernels hold all the dtypes of an equation, and there is something to hold."""
+    return all(v.dtype in HELD and v.size for v in (*e.reads(), *e.outputs))
+
 
 def covers(e: Equation) -> bool:
     """Whether there are kernels for this equation."""
     if _copies(e):
-        kinds = {v.dtype for v in (*e.reads(), *e.outputs)}
-        sizes = all(v.size for v in (*e.reads(), *e.outputs))
-        return sizes and len(kinds) == 1 and np.dtype(kinds.pop()).name in ELEMENTS
+        return held(e) and len({v.dtype for v in (*e.reads(), *e.outputs)}) == 1
     found = _recipe(e)
     (out, *more) = e.outputs
     return found is not None and not more and found.out == out.shape

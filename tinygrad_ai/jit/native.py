@@ -17,12 +17,10 @@ from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.config import threads, wanted_threads
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
-from tinygrad_ai.jit.launches import Call, Launch, Lowering, addresses
+from tinygrad_ai.jit.launches import ALIGN, Call, Launch, Lowering, address, padded
 from tinygrad_ai.jit.program import Input, Program, Var
 from tinygrad_ai.jit.threads import Pace, run_launches
 from tinygrad_ai.jit.update import Update
-
-ALIGN = 64
 
 
 class Space:
@@ -54,6 +52,13 @@ class Space:
             self.free.insert(k, (begin, end))
 
 
+def aligned(size: int) -> np.ndarray[Any, Any]:
+    """``size`` bytes of zeros that begin with a cache line."""
+    room = np.zeros(size + ALIGN, np.uint8)
+    skip = -address(room) % ALIGN
+    return room[skip : skip + size]
+
+
 class Output(NamedTuple):
     """An output: fresh at every call, or written to an array of which ``old`` was the content."""
 
@@ -77,8 +82,10 @@ class Execution:
         self.made = {v: k for k, launch in enumerate(self.launches) for v in launch.makes()}
         self.direct = self._direct()
         self.checked = self._checks(checked)
-        self._arena = self._planned()
-        self._bind()
+        self._plan()
+        self._tabulate()
+        self._divide()
+        self._sort_inputs()
 
     # ------------------------------------------------------------------------------------ memory
 
@@ -123,7 +130,7 @@ class Execution:
         self.late = any(self.made.get(v, -1) >= first for v in found)
         return list(found)
 
-    def _planned(self) -> np.ndarray[Any, Any]:
+    def _plan(self) -> None:
         """The arena: roots that never live at the same time share bytes."""
         ends: dict[Var, int] = {}
         for k, launch in enumerate(self.launches):
@@ -144,47 +151,42 @@ class Execution:
         for k, launch in enumerate(self.launches):
             for v in launch.makes():
                 if v not in direct and v not in scratch and v not in self.offsets:
-                    self.offsets[v] = space.take(-(-v.nbytes // ALIGN) * ALIGN)
+                    self.offsets[v] = space.take(padded(v.nbytes))
                     dying.setdefault(ends.get(v, k), []).append(v)
             for v in dying.pop(k, ()):
-                space.give(self.offsets[v], -(-v.nbytes // ALIGN) * ALIGN)
-        top = space.top
-        arena = np.zeros(top + ALIGN, np.uint8)
-        skip = -addresses([arena])[0] % ALIGN
+                space.give(self.offsets[v], padded(v.nbytes))
+        arena = aligned(space.top)
         for v, at in self.offsets.items():
-            flat = arena[skip + at : skip + at + v.nbytes]
-            self.memory[v] = flat.view(v.dtype).reshape(v.shape)
-        return arena
+            self.memory[v] = arena[at : at + v.nbytes].view(v.dtype).reshape(v.shape)
 
-    def _bind(self) -> None:
-        """The table of addresses, the launches' words, and the runs of native launches."""
-        self.uses: dict[Var, list[tuple[int, int]]] = {}
-        entries: list[int] = []
-        starts: list[int] = []
-        scratch = 0
+    def _tabulate(self) -> None:
+        """The table of addresses: where each launch's begin, and where each root is used."""
+        self.uses: dict[Var, list[tuple[int, int]]] = {}  # places in the table, bytes to skip
+        self._starts: list[int] = []
+        count = scratch = 0
         for launch in self.launches:
-            starts.append(len(entries))
+            self._starts.append(count)
             if isinstance(launch, Launch):
-                for k, v in enumerate(launch.operands):
-                    if k not in launch.scratch:
-                        skip = launch.offsets.get(k, 0) * v.dtype.itemsize
-                        self.uses.setdefault(v, []).append((len(entries), skip))
-                    entries.append(0)
-                scratch = max(scratch, sum(launch.scratch.values()) * threads())
-        self.table = np.array([*entries, 0], np.uint64)
-        self._scratch = np.zeros(scratch + ALIGN, np.uint8)
-        base = addresses([self._scratch])[0]
-        base += -base % ALIGN
-        first = addresses([self.table])[0]
+                for k, v in enumerate(launch.operands, start=count):
+                    skip = launch.offsets.get(k - count, 0) * v.dtype.itemsize
+                    self.uses.setdefault(v, []).append((k, skip))
+                count += len(launch.operands)
+                scratch = max(scratch, sum(launch.scratch.values()))
+        self.table = np.zeros(count + 1, np.uint64)
+        self._scratch = aligned(scratch * threads())
+
+    def _divide(self) -> None:
+        """The launches' words, in runs of native ones between the calls of Python."""
+        first = address(self.table)
         words: list[int] = []
         self.segments: list[tuple[int, int] | Callable[[], Any]] = []
-        for number, (launch, start) in enumerate(zip(self.launches, starts, strict=True)):
+        for number, (launch, start) in enumerate(zip(self.launches, self._starts, strict=True)):
             if number == self.commit and self.checked:
                 self.segments.append(self._has_nan)
             if isinstance(launch, Call):
                 self.segments.append(launch.run)
                 continue
-            at = base
+            at = address(self._scratch)
             for k, size in launch.scratch.items():
                 self.table[start + k] = at
                 at += size * threads()
@@ -197,36 +199,37 @@ class Execution:
                 self.segments.append((begin, begin + 1))
         if self.commit == len(self.launches) and self.checked:
             self.segments.append(self._has_nan)
-        shared = any(grain for grain in words[WORDS - 1 :: WORDS])
+        shared = any(words[WORDS - 1 :: WORDS])
         self.threads = threads() if shared else 1
         self._pace = Pace(self.threads) if wanted_threads() is None else None
         self.words = np.array([*words, 0], np.uint64)
-        self._first = addresses([self.words])[0]
+        self._first = address(self.words)
+
+    def _sort_inputs(self) -> None:
+        """Inputs and outputs by what has to be done about them at a call."""
         kinds: dict[str, list[Input]] = {}
         for source in self.program.inputs:
             kinds.setdefault(source.kind, []).append(source)
-        settings = kinds.pop("number", [])
+        settings, draws = kinds.pop("number", []), kinds.pop("draw", [])
+        self._arguments = kinds.pop("argument", [])
+        self._states = [(s.var, s.fetch) for listed in kinds.values() for s in listed]
         self._settings = [source.key for source in settings]
         self.numbers = np.zeros(len(settings))
         for k, source in enumerate(settings):
             self.memory[source.var] = self.numbers[k : k + 1].reshape(())
-        self._arguments = kinds.pop("argument", [])
-        given = [s.var for s in (*self._arguments, *kinds.get("draw", ()))]
-        fresh = [v for k, v in self.direct.items() if not self.outputs[k].in_place]
-        self._passing = [*given, *fresh]
-        self._homes: set[int] = set()  # the arrays that are written in place
-        kinds.pop("draw", None)
-        self._states = [(s.var, s.fetch) for listed in kinds.values() for s in listed]
         self._placed = list(self.direct.items())
+        fresh = [v for k, v in self._placed if not self.outputs[k].in_place]
+        self._passing = [*(s.var for s in (*self._arguments, *draws)), *fresh]
+        self._homes: set[int] = set()  # the arrays that are written in place
         views = [(k, self.fused.views[o.var]) for k, o in enumerate(self.outputs)]
         self._indirect = [(k, view, view.root) for k, view in views if k not in self.direct]
         for v, array in self.memory.items():
             self._point(v, array)
 
     def _point(self, v: Var, array: Any) -> None:
-        address = array.__array_interface__["data"][0]
+        at = address(array)
         for k, skip in self.uses.get(v, ()):
-            self.table[k] = address + skip
+            self.table[k] = at + skip
 
     # --------------------------------------------------------------------------------------- run
 
@@ -322,4 +325,4 @@ class Execution:
     def source(self) -> str:
         """The kernels' LLVM IR."""
         emitters = {id(k.native): k.source for k in self.launches if isinstance(k, Launch)}
-        return "\n".join(s if isinstance(s, str) else s() for s in emitters.values())
+        return "\n".join(emit() for emit in emitters.values())

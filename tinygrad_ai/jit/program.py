@@ -2,15 +2,15 @@
 
 Printed, it reads like this::
 
-    v0: float32(128, 784) = argument 0
-    v3: float32(128, 128) = linear(v0, v1)
+    v0: float32[128, 784] = argument
+    v3: float32[128, 128] = linear(v0, v1)
     return v7
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,6 @@ class Program:
     inputs: list[Input]
     equations: list[Equation]
     outputs: list[Var]
-    names: dict[Var, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         names: dict[Var, str] = {}
@@ -187,9 +186,8 @@ def without_dead(program: Program) -> Program:
         if any(v in live for v in e.outputs):
             kept.append(e)
             live.update(e.reads())
-    inputs = [
-        i for i in program.inputs if i.var in live or i.kind == "draw"
-    ]  # draws have an effect
+    # a draw is an effect: the generator moves on
+    inputs = [i for i in program.inputs if i.var in live or i.kind == "draw"]
     return Program(inputs, kept[::-1], program.outputs)
 
 

@@ -26,7 +26,7 @@ from tinygrad_ai.jit.program import (
 )
 from tinygrad_ai.jit.slices import with_slices_joined
 from tinygrad_ai.tensor import Tensor
-from tinygrad_ai.transforms.tree import flatten
+from tinygrad_ai.transforms.tree import flatten, structure_of
 
 if TYPE_CHECKING:
     from tinygrad_ai.jit.native import Execution
@@ -74,7 +74,7 @@ class Step:
             structure: Any = len(args)
         else:
             leaves, rebuild = flatten((args, keywords))
-            structure = _structure(args), _structure(keywords)
+            structure = structure_of((args, keywords))
         signature = (mode.grad, tuple(map(_described, leaves)), structure)
         with self._lock:  # a plan has one memory
             plans = self.plans.setdefault(signature, [])
@@ -151,15 +151,6 @@ def _positional(leaves: list[Any]) -> Any:
     return tuple(leaves), {}
 
 
-def _structure(tree: Any) -> Any:
-    """How containers nest: what :func:`flatten` leaves out."""
-    if isinstance(tree, dict):
-        return dict, *((k, _structure(v)) for k, v in tree.items())
-    if isinstance(tree, tuple | list):
-        return type(tree), *map(_structure, tree)
-    return tree is None
-
-
 def _described(leaf: Any) -> Any:
     if isinstance(leaf, Value):
         graph = "requires_grad" if leaf.node is not None else "no gradient"
@@ -182,7 +173,7 @@ class Plan:
     def __init__(
         self, function: Callable[..., Any], leaves: list[Any], rebuild: Callable[[list[Any]], Any]
     ) -> None:
-        self.world = World((function, [x for x in leaves if not isinstance(x, Value)]))
+        self.world = World((function, [x for x in leaves if not isinstance(x, Value | np.ndarray)]))
         self.before = [(t, t._grad) for t in self.world.tensors]
         owners = {id(t.array): fetch(t) for t in self.world.tensors}
         owners |= {id(g.array): _fetch_grad(t) for t, g in self.before if g is not None}

@@ -26,6 +26,15 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [tree], lambda leaves: leaves[0]
 
 
+def structure_of(tree: Any) -> Any:
+    """How the containers of ``tree`` nest, which :func:`flatten` leaves out of the leaves."""
+    if isinstance(tree, dict):
+        return dict, *((k, structure_of(v)) for k, v in tree.items())
+    if isinstance(tree, tuple | list):
+        return type(tree), *map(structure_of, tree)
+    return tree is None
+
+
 def _joined(
     parts: list[tuple[list[Any], Callable[[list[Any]], Any]]], build: Callable[[list[Any]], Any]
 ) -> tuple[list[Any], Callable[[list[Any]], Any]]:
