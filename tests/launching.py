@@ -1,6 +1,6 @@
 """Kernels run on arrays between canaries, their units of work divided in any way."""
 
-import ctypes
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,16 +11,18 @@ GUARD = 16
 
 
 def launched(text, operands, units, scratch=0, splits=()):
-    """Run a kernel over the units, divided at ``splits``; scratch memory begins as garbage."""
+    """Run a kernel over the units, divided at ``splits``, the last part first.
+
+    Scratch memory begins as garbage.
+    """
     room = np.full(scratch + 64, 0x7F, np.uint8)
     skip = -room.__array_interface__["data"][0] % 64
     given_ = [*operands, room[skip:]]
-    table = (ctypes.c_void_p * len(given_))(*(a.__array_interface__["data"][0] for a in given_))
     kernel = Native(text, "kernel", 4)
-    ends = [*splits, units]
-    for begin, end in zip([0, *ends], ends, strict=False):
+    ends = [0, *splits, units]
+    for begin, end in reversed(list(pairwise(ends))):
         if begin < end:
-            kernel(ctypes.addressof(table), begin, end, 0)
+            kernel.launch(given_, begin, end)
 
 
 def guarded(shape, dtype):

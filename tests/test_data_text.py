@@ -182,8 +182,6 @@ def test_what_cannot_be_is_said(call, error, message):
 
 @given(rows, st.none() | st.integers(1, 12), *[st.sampled_from(["pre", "post"])] * 2)
 def test_padding_row_by_row(sequences, maxlen, padding, truncating):
-    if not any(sequences) and maxlen is None:
-        return
     padded, lengths = pad_sequences(
         sequences, maxlen, padding, truncating, value=-1, return_lengths=True
     )

@@ -14,7 +14,7 @@ from PIL import Image
 from tinygrad_ai import io
 from tinygrad_ai.cli import main
 from tinygrad_ai.data.text import PADDING
-from tinygrad_ai.examples import dates
+from tinygrad_ai.examples import dates, seq2seq_attention
 from tinygrad_ai.tensor import Tensor
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(trained):
-    translator = dates.Translator()
+    translator = seq2seq_attention.Translator()
     translator.load_state_dict(io.load(trained[1] / "model.safetensors"))
     return translator.eval()
 
@@ -118,7 +118,7 @@ def test_predict_prints_dates(trained, capsys):
 
 
 def test_predict_says_what_is_no_date(trained, capsys, monkeypatch):
-    monkeypatch.setattr(dates.Translator, "dates", lambda self, texts: ["1998-02-30"])
+    monkeypatch.setattr(seq2seq_attention.Translator, "dates", lambda self, texts: ["1998-02-30"])
     assert main(["predict", str(trained[1] / "model.safetensors"), "30 feb 98"]) == 1
     assert "'30 feb 98' reads as '1998-02-30', which is no date" in capsys.readouterr().err
 
@@ -143,7 +143,7 @@ def test_the_twin_is_the_same_net(model):
 
 
 def test_what_has_learned_nothing_can_be_shown_too(tmp_path):
-    run = dates.prepare(dates.DEFAULTS[0])
+    run = seq2seq_attention.PROGRAMS[0].prepare(seq2seq_attention.DEFAULTS[0])
     nothing = np.full(len(dates.DIGITS), -100, np.float32)
     nothing[PADDING] = 100
     run.model.load_state_dict(run.model.state_dict() | {"head.bias": nothing})

@@ -54,7 +54,7 @@ def trained(request, tmp_path_factory):
     printed = StringIO()
     with pytest.MonkeyPatch.context() as patch:
         shortened(patch, epochs=10)
-        arguments = ["train", name, "--epochs=1", "--no-jit", "--json", f"--out={out}", *FAST[name]]
+        arguments = ["train", name, "--epochs=1", "--json", f"--out={out}", *FAST[name]]
         with contextlib.redirect_stdout(printed):
             assert main(arguments) == 0
     return name, out, json.loads(printed.getvalue())
@@ -190,7 +190,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-QUICK = Settings("mnist-small", epochs=1, batch_size=200, lr=1e-3, jit=False)
+QUICK = Settings("mnist-small", epochs=1, batch_size=200, lr=1e-3)
 
 
 def test_the_head_learns_first_and_then_all(few, monkeypatch) -> None:
@@ -211,7 +211,7 @@ def test_the_head_learns_first_and_then_all(few, monkeypatch) -> None:
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_ctrl_c_in_any_stage_ends_the_run(stage, few, monkeypatch, tmp_path, capsys) -> None:
     seen = watched(monkeypatch, stage)
-    arguments = ["train", "finetune", "--epochs=1", "--batch-size=200", "--no-jit"]
+    arguments = ["train", "finetune", "--epochs=1", "--batch-size=200"]
     assert main([*arguments, f"--out={tmp_path}"]) == 130
     assert len(seen) == stage
     assert (tmp_path / "model.safetensors").exists()

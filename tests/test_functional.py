@@ -363,6 +363,8 @@ def test_errors():
         F.gelu(x, "erf")
     with pytest.raises(ValueRangeError, match=r"1\.5"):
         F.dropout(x, 1.5)
+    with pytest.raises(DTypeError, match="p must be a number, not 'half'"):
+        F.dropout(x, "half")
     with pytest.raises(ValueRangeError, match=r"1\.5 is not a probability"):
         F.binary_cross_entropy(np.array([0.5]), np.array([1.5]))
     with pytest.raises(ShapeError, match=r"weight \(3,\) for losses \(2, 3\)"):

@@ -1,20 +1,18 @@
 """Products by our own kernels: against float64 NumPy, for any layout, cut, and width of vectors."""
 
-import ctypes
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launching import launched
 
 from tinygrad_ai.kernels.cpu.gemm import emit_product, matmul, prepared
 from tinygrad_ai.kernels.cpu.pack import emit_pack
 from tinygrad_ai.kernels.cpu.plans import Host, planned
-from tinygrad_ai.kernels.cpu.simd import Native
 
 GUARD = 64  # elements on each side that nobody may write
 LAYOUTS = ["rows", "columns", "spaced", "reversed", "one row", "one column"]
@@ -49,13 +47,8 @@ def strides_of(x):
 
 
 def launch(text, units, cuts, *operands):
-    """Run a kernel on its units, cut at ``cuts``, the last part first."""
-    kernel = Native(text, "kernel", 4)
-    table = (ctypes.c_void_p * len(operands))(*(x.ctypes.data for x in operands))
-    ends = [0, *sorted(c % (units + 1) for c in cuts), units]
-    for begin, end in reversed(list(pairwise(ends))):
-        if begin < end:
-            kernel(ctypes.addressof(table), begin, end, 0)
+    """Run a kernel on its units, cut at ``cuts``."""
+    launched(text, operands, units, 0, sorted(c % (units + 1) for c in cuts))
 
 
 def multiplied(product, packings, a, b, start=None, cuts=()):

@@ -171,16 +171,62 @@ check()
 """
 
 
+FORK_WHILE_COMPILING = """
+import os, signal, threading, time, tinygrad_ai as ta
+from llvmlite.binding.ffi import register_lock_callback
+ta.jit(lambda x: x * 2)(ta.ones(3))
+other = threading.Thread(target=lambda: ta.jit(ta.tanh)(ta.ones(3)))
+inside = threading.Event()
+def acquired():
+    if threading.current_thread() is other and not inside.is_set():
+        inside.set()
+        time.sleep(0.2)
+register_lock_callback(acquired, lambda: None)
+other.start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    ta.jit(ta.exp)(ta.ones(3))
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0, "the child waits for the parent's compiler"
+"""
+
+
+FORK_WHILE_RUNNING = """
+import os, signal, threading, tinygrad_ai as ta
+step = ta.jit(lambda x: x * 2)
+step(ta.ones(3))
+inside, over = threading.Event(), threading.Event()
+def run():
+    with step._lock:
+        inside.set()
+        over.wait()
+threading.Thread(target=run).start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(step(ta.ones(3)).tolist() != [2.0] * 3)
+status = os.waitpid(child, 0)[1]
+over.set()
+assert status == 0, "the child waits for the parent's step"
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-@pytest.mark.parametrize("threads", [1, 3])
-def test_children_of_a_fork_run_steps(tmp_path, threads):
+@pytest.mark.parametrize(
+    ("program", "threads"),
+    [(FORK, 1), (FORK, 3), (FORK_WHILE_COMPILING, 1), (FORK_WHILE_RUNNING, 1)],
+)
+def test_children_of_a_fork_run_steps(tmp_path, program, threads):
     environment = {
         **os.environ,
         "TINYGRAD_AI_CACHE": str(tmp_path),
         "TINYGRAD_AI_NUM_THREADS": str(threads),
     }
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
         env=environment,
         capture_output=True,
         text=True,

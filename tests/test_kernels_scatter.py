@@ -82,6 +82,13 @@ def test_copies_between_any_strides(case, dtype):
     np.testing.assert_array_equal(memories[0], wanted)
 
 
+@pytest.mark.parametrize(("dtype", "kind"), [("bool", "i8"), ("int32", "i32"), ("int64", "i64")])
+def test_scattered_elements_have_the_type_and_the_alignment_of_memory(dtype, kind):
+    text = emit_copy((8,), (3,), (1,), dtype, 4)
+    call = next(line for line in text.splitlines() if "call" in line and "scatter" in line)
+    assert f"<4 x {kind}>" in call and f"i32 {np.dtype(dtype).itemsize}," in call
+
+
 @pytest.mark.parametrize("size", [1, 17, 4096, 5000, 12288])
 @pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
 def test_zeros(size, dtype):

@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tinygrad_ai import nn, optim
 from tinygrad_ai.errors import DataError, DTypeError, GraphError, ShapeError, ValueRangeError
+from tinygrad_ai.jit import jit
 from tinygrad_ai.optim import lr_scheduler
 from tinygrad_ai.tensor import Tensor
 
@@ -357,6 +359,30 @@ def test_clipping():
     with pytest.raises(ValueRangeError, match="inf"):
         optim.clip_grad_norm_(a, 1.0, error_if_nonfinite=True)
     np.testing.assert_array_equal(a.grad.numpy(), [math.inf, 0])
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+def test_clipping_in_a_compiled_step(norm_type):
+    def step(a, b, limit):
+        a.grad, b.grad = 3 * a, -b
+        norm = optim.clip_grad_norm_([a, b, unused], limit, norm_type)
+        optim.clip_grad_value_([a, b], 0.7)
+        return norm, a.grad, b.grad
+
+    unused = leaf([1.0])
+    values = np.array([[1.0, -0.5], [2.0, 0.25]])
+    for limit in (0.9, 100.0):
+        found = jit(partial(step, limit=limit))(*map(Tensor, values))
+        for x, expected in zip(found, step(*map(Tensor, values), limit), strict=True):
+            np.testing.assert_allclose(x.numpy(), np.asarray(expected), rtol=1e-12)
+    assert jit(lambda: optim.clip_grad_norm_(unused, 1.0))() == 0.0
+    with pytest.raises(GraphError, match="not known while a step is captured"):
+        jit(give_and_check)(Tensor(values[0]))
+
+
+def give_and_check(a):
+    a.grad = 2 * a
+    return optim.clip_grad_norm_(a, 1.0, error_if_nonfinite=True)
 
 
 # ------------------------------------------------------------------------------------ schedules

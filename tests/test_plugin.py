@@ -245,28 +245,15 @@ PEER = """
 
 
 @pytest.mark.peers
-def test_a_project_with_torch(project):
-    code, said = project.pytest(
-        PEER.format(
-            module="torch",
-            right="torch.tanh",
-            array="torch.tensor",
-            wrong="x * x.detach()",
-        )
-    )
-    assert code == 1 and "1 failed, 1 passed" in said, said
-    assert "off by the constant factor 0.5" in said and "test_it.py::test_right  tanh" in said
-
-
-@pytest.mark.peers
-def test_a_project_with_jax(project):
-    code, said = project.pytest(
-        PEER.format(
-            module="jax",
-            right="jax.numpy.tanh",
-            array="jax.numpy.array",
-            wrong="x * jax.lax.stop_gradient(x)",
-        )
-    )
+@pytest.mark.parametrize(
+    ("module", "right", "array", "wrong"),
+    [
+        ("torch", "torch.tanh", "torch.tensor", "x * x.detach()"),
+        ("jax", "jax.numpy.tanh", "jax.numpy.array", "x * jax.lax.stop_gradient(x)"),
+    ],
+    ids=["torch", "jax"],
+)
+def test_a_project_with_another_framework(project, module, right, array, wrong):
+    code, said = project.pytest(PEER.format(module=module, right=right, array=array, wrong=wrong))
     assert code == 1 and "1 failed, 1 passed" in said, said
     assert "off by the constant factor 0.5" in said and "test_it.py::test_right  tanh" in said

@@ -26,7 +26,7 @@ QUIET = {"progress": False}
 def plain(optimizer: str = "adam", width: int = 8, activation: type = nn.ReLU) -> Trainer:
     random.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, width), activation(), nn.Linear(width, 2))
-    return Trainer(model, "cross_entropy", optimizer, jit=False)
+    return Trainer(model, "cross_entropy", optimizer)
 
 
 def weights(trainer: Trainer) -> bytes:

@@ -37,7 +37,7 @@ def network(loss: Any = "cross_entropy", lr: float = 0.05, **options: Any) -> Tr
     random.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype=np.float64)
     optimizer = options.pop("optimizer", optim.SGD)(model.parameters(), lr=lr)
-    return Trainer(model, loss, optimizer, jit=False, **options)
+    return Trainer(model, loss, optimizer, **options)
 
 
 def weights(trainer: Trainer) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_class_weights_of_binary_losses(loss) -> None:
     targets = (Y == 2).astype(np.int64)[:, None]
     random.manual_seed(0)
     layers = [nn.Linear(5, 1), *([nn.Sigmoid()] if loss == "bce" else [])]
-    trainer = Trainer(nn.Sequential(*layers), loss, "sgd", jit=False)
+    trainer = Trainer(nn.Sequential(*layers), loss, "sgd")
     outputs = trainer.predict(X).astype(np.float64)
     p = outputs if loss == "bce" else 1 / (1 + np.exp(-outputs))
     w = np.where(targets == 1, 50 / (2 * targets.sum()), 50 / (2 * (targets == 0).sum()))
@@ -179,7 +179,7 @@ def test_class_weights_that_do_not_fit(loss, wanted, kind, message) -> None:
 def test_frozen_layers_stay_as_they_are(optimizer) -> None:
     random.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    trainer = Trainer(model, "cross_entropy", optimizer(model.parameters(), lr=0.1), jit=False)
+    trainer = Trainer(model, "cross_entropy", optimizer(model.parameters(), lr=0.1))
     trainer.fit(X, Y, **QUIET)  # so that there are gradients and slots
     first, norm, _, last = model.children()
     first.requires_grad_(False)
@@ -267,7 +267,7 @@ def test_the_command_line_keeps_the_last_whole_epoch(tmp_path, capsys, monkeypat
         return fit(self, x[:200], y[:200], callbacks=[hook, *callbacks], **options)
 
     monkeypatch.setattr(Trainer, "fit", spoil)
-    assert main(["train", "mnist-mlp", "--epochs=4", "--no-jit", f"--out={tmp_path}"]) == 1
+    assert main(["train", "mnist-mlp", "--epochs=4", f"--out={tmp_path}"]) == 1
     err = capsys.readouterr().err
     assert "error: fit: the loss is nan in epoch 3, batch 1" in err
     assert f"written to {tmp_path}, as after the 2 whole epochs before: model.safetens" in err
@@ -357,7 +357,7 @@ def unwell() -> Trainer:
     model.fc2.bias.array[...] = [500, -500, 500, -500, 500, 0]
     model.fc2.weight.array[5] = 0
     model.head.bias.requires_grad = False
-    return Trainer(model, "cross_entropy", optim.SGD(model.parameters(), lr=0.5), jit=False)
+    return Trainer(model, "cross_entropy", optim.SGD(model.parameters(), lr=0.5))
 
 
 def test_health_measures_one_step_and_undoes_it() -> None:
@@ -403,7 +403,7 @@ def test_health_says_what_is_wrong() -> None:
 def test_vanishing_gradients_are_named() -> None:
     random.manual_seed(0)
     layers = [part for _ in range(12) for part in (nn.Linear(5, 5), nn.Sigmoid())]
-    trainer = Trainer(nn.Sequential(*layers, nn.Linear(5, 3)), "cross_entropy", "sgd", jit=False)
+    trainer = Trainer(nn.Sequential(*layers, nn.Linear(5, 3)), "cross_entropy", "sgd")
     said = [s for s in health(trainer, X, Y).warnings if "vanish" in s]
     assert said
     assert said[0].startswith("0.weight")
@@ -418,7 +418,7 @@ def test_a_dead_channel_is_one_unit() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return tanh(self.conv(x).relu()).mean(axis=(2, 3))
 
-    trainer = Trainer(Net(), "cross_entropy", "sgd", jit=False)
+    trainer = Trainer(Net(), "cross_entropy", "sgd")
     found = health(trainer, RNG.random((6, 1, 5, 5)), np.arange(6) % 4).activations[0]
     assert (found.units, found.share) == (4, 0.5)
 
@@ -429,7 +429,7 @@ def test_a_report_in_the_middle_of_fit_changes_nothing() -> None:
         model = nn.Sequential(
             nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3)
         )
-        trainer = Trainer(model, "cross_entropy", "adam", jit=False)
+        trainer = Trainer(model, "cross_entropy", "adam")
         trainer.fit(X, Y, epochs=2, batch_size=10, seed=1, callbacks=callbacks, **QUIET)
         return trainer
 

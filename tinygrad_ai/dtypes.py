@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.errors import DTypeError
+from tinygrad_ai.errors import DTypeError, ValueRangeError
 
 float16, float32, float64 = np.float16, np.float32, np.float64
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
@@ -64,4 +64,12 @@ def real(value: Any, name: str) -> int | float:
     plain = value.item() if hasattr(value, "item") and value.size == 1 else value
     if not isinstance(plain, int | float):
         raise DTypeError(f"{name} must be a number, not {value!r}")
+    return plain
+
+
+def probability(value: Any, name: str) -> int | float:
+    """``value`` as :func:`real` gives it; raises ValueRangeError unless it lies in [0, 1]."""
+    plain = real(value, name)
+    if not 0 <= plain <= 1:
+        raise ValueRangeError(f"{name} must lie in [0, 1], got {value}")
     return plain

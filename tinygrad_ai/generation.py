@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_ai import random
 from tinygrad_ai.autodiff import no_grad
+from tinygrad_ai.creation import asarray
 from tinygrad_ai.dtypes import real
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, whole_number
 from tinygrad_ai.tensor import Tensor
@@ -71,7 +72,7 @@ def sample(
 
 def _scores(name: str, logits: Any) -> tuple[np.ndarray[Any, Any], str]:
     """The logits in float64 on the host, checked, and the device they came from."""
-    given = logits if isinstance(logits, Tensor) else Tensor(logits)
+    given = asarray(logits)
     if given.dtype.kind != "f":
         raise DTypeError(f"{name}: logits must be real numbers, not {given.dtype}")
     if given.ndim == 0 or given.shape[-1] == 0:
@@ -118,7 +119,7 @@ def generate(
     Gradients are not tracked. Raises DTypeError for tokens that are not integers, ShapeError for an
     empty prompt and for logits of another shape, and what ``choose`` raises.
     """
-    start = prompt if isinstance(prompt, Tensor) else Tensor(prompt)
+    start = asarray(prompt)
     if start.size == 0 or start.ndim not in (1, 2):
         raise ShapeError(
             f"generate: the prompt must be (T,) or (batch, T) with a token or more, got "

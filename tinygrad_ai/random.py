@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygrad_ai.autodiff import mode
 from tinygrad_ai.backend import NUMPY, backend_for
-from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, real
+from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, probability, real
 from tinygrad_ai.errors import DTypeError, ValueRangeError, warn_user, whole_number
 from tinygrad_ai.ops.shapes import sizes
 from tinygrad_ai.tensor import Tensor
@@ -211,9 +211,7 @@ def randint(
 
 def bernoulli(p: float, size: Any = (), dtype: Any = None, device: str = "cpu") -> Tensor:
     """1 with probability ``p``, else 0, of shape ``size``; p is rounded to a multiple of 2^-32."""
-    chance = real(p, "bernoulli: p")
-    if not 0 <= chance <= 1:
-        raise ValueRangeError(f"bernoulli: p must lie in [0, 1], got {p}")
+    chance = probability(p, "bernoulli: p")
     shape = sizes(size)
     kind = check(DEFAULT_FLOAT if dtype is None else dtype)
     bound = np.uint64(round(chance * 2**32))

@@ -15,8 +15,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from tinygrad_ai.data.dates import Pairs
 from tinygrad_ai.data.text import PADDING, START
 from tinygrad_ai.examples import dates
-from tinygrad_ai.examples.dates import DIGITS, FEATURES, HIDDEN, LENGTH, LETTERS
+from tinygrad_ai.examples.dates import DIGITS, LENGTH, LETTERS
 from tinygrad_ai.examples.program import Settings
+from tinygrad_ai.examples.seq2seq_attention import FEATURES, HIDDEN
 
 
 class Translator(nn.Module):

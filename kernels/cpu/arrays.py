@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,9 +54,7 @@ def run(
     for step, kernel in zip(plan.steps, kernels, strict=True):
         placed = [memory[k] for k in step.operands]
         placed += [_aligned(step.scratch)] if step.scratch else []
-        places = [a.__array_interface__["data"][0] for a in placed]
-        table = (ctypes.c_void_p * len(places))(*places)
-        kernel(ctypes.addressof(table), 0, step.units, 0)
+        kernel.launch(placed, 0, step.units)
     return out
 
 

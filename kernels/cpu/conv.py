@@ -21,7 +21,7 @@ same bits. FLOPs: 2·N·O·(C/groups)·taps·P each. Bytes in float32 when every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,20 +32,20 @@ from llvmlite import ir
 from tinygrad_ai.kernels.cpu.planes import (
     Bordered,
     Opened,
+    Pair,
+    blocks_of,
     each_vector,
     fill,
-    i64,
     line_bytes,
     put_spaced,
     spaced,
+    window_places,
 )
 from tinygrad_ai.kernels.cpu.plans import host, tile_for
 from tinygrad_ai.kernels.cpu.simd import I64, host_lanes, looped
 from tinygrad_ai.kernels.cpu.tiles import Products, Rows
 
 PANEL = 1 << 18  # bytes of windows at a time: half of a small second cache
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,8 @@ class Geometry:
 
     def places(self, size: Pair, kernel: Pair) -> Pair:
         """How many windows there are."""
-        rows, columns = (
-            (n + lo + hi - d * (k - 1) - 1) // s + 1
-            for n, (lo, hi), d, k, s in zip(
-                size, self.padding, self.dilation, kernel, self.stride, strict=True
-            )
-        )
+        given = kernel, self.stride, self.padding, self.dilation
+        rows, columns = window_places(size, *given)
         return rows, columns
 
 
@@ -204,8 +200,8 @@ def _pack_phase(c: Correlation, kernel: Opened, panel: _Panel, table: Any, start
         )
 
         def block(first: Any, rows: int) -> None:
-            to = kernel.at(target, build.mul(i64(first), I64(panel.depth)))
-            begin = kernel.at(origin, build.mul(i64(first), I64(c.weight[1])))
+            to = kernel.at(target, build.mul(first, I64(panel.depth)))
+            begin = kernel.at(origin, build.mul(first, I64(c.weight[1])))
             with (
                 looped(build, I64(0), I64(c.inputs), 1) as channel,
                 looped(build, I64(0), I64(taps), 1) as tap,
@@ -229,18 +225,6 @@ def _table(kernel: Opened, number: int, offsets: list[int]) -> Any:
     table = ir.GlobalVariable(kernel.module, kind, f"taps{number}")
     table.initializer, table.global_constant = ir.Constant(kind, offsets or [0]), True
     return table
-
-
-def blocks_of(build: ir.IRBuilder, count: int, size: int, body: Callable[[Any, int], None]) -> None:
-    """``body(first, length)`` for blocks of ``size`` and what is left."""
-    whole = count - count % size
-    if whole > size:
-        with looped(build, I64(0), I64(whole), size) as first:
-            body(first, size)
-    elif whole:
-        body(0, size)
-    if whole < count:
-        body(whole, count - whole)
 
 
 def correlation_scratch(c: Correlation, lanes: int | None = None) -> int:
@@ -307,12 +291,12 @@ class _CorrelationWriter:
         """The windows of ``rows`` rows of places from ``first`` on, and their products."""
         c, kernel, build = self.c, self.kernel, self.kernel.build
         columns = phase.places[1]
-        origin = build.mul(i64(first), I64(c.step[0] * self.border.columns))
+        origin = build.mul(first, I64(c.step[0] * self.border.columns))
         self._gather(phase, panel, table, kernel.at(reads, origin), rows)
         side_by_side = c.spread == (1, 1)
         target, apart = self.results, panel.apart
         if side_by_side:
-            target = kernel.at(writes, build.mul(i64(first), I64(columns)))
+            target = kernel.at(writes, build.mul(first, I64(columns)))
             apart = c.out[0] * c.out[1]
         width = panel.tile.vectors * self.lanes
 
@@ -320,9 +304,9 @@ class _CorrelationWriter:
             """The tiles below each other in ``count`` columns from ``j`` on."""
 
             def tile(row: Any, height: int) -> None:
-                a = kernel.at(weights, build.mul(i64(row), I64(panel.depth)))
+                a = kernel.at(weights, build.mul(row, I64(panel.depth)))
                 b = kernel.at(self.panel, j)
-                to = kernel.at(target, build.add(build.mul(i64(row), I64(apart)), i64(j)))
+                to = kernel.at(target, build.add(build.mul(row, I64(apart)), j))
                 rows_of = Rows(tuple(range(height)), height, panel.apart)
                 self.products.call(to, a, b, rows_of, count, apart, panel.depth)
 
@@ -365,7 +349,7 @@ class _CorrelationWriter:
             old = kernel.at(self.results, build.mul(channel, I64(panel.apart)))
             new = kernel.at(writes, build.mul(channel, I64(c.out[0] * c.out[1])))
             with looped(build, I64(0), I64(rows), 1) as row:
-                place = build.mul(build.add(row, i64(first)), I64(c.spread[0] * c.out[1]))
+                place = build.mul(build.add(row, first), I64(c.spread[0] * c.out[1]))
                 place = build.add(place, I64(phase.start[0] * c.out[1] + phase.start[1]))
                 before = build.mul(row, I64(phase.places[1]))
 

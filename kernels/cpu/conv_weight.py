@@ -18,9 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.kernels.cpu.conv import Geometry, blocks_of
+from tinygrad_ai.kernels.cpu.conv import Geometry
 from tinygrad_ai.kernels.cpu.pack import transposed
-from tinygrad_ai.kernels.cpu.planes import Bordered, Opened, fill, i64, line_bytes, put_spaced
+from tinygrad_ai.kernels.cpu.planes import (
+    Bordered,
+    Opened,
+    blocks_of,
+    fill,
+    line_bytes,
+    put_spaced,
+)
 from tinygrad_ai.kernels.cpu.plans import host
 from tinygrad_ai.kernels.cpu.simd import I64, host_lanes, looped
 from tinygrad_ai.kernels.cpu.tiles import Products, Rows
@@ -74,13 +81,8 @@ def _padded(w: WeightGrad, lanes: int) -> int:
 
 def _border(w: WeightGrad) -> Bordered:
     g = w.geometry
-    low, high = [], []
-    for (before, _), d, k, s, n in zip(
-        g.padding, g.dilation, w.kernel, g.stride, w.places, strict=True
-    ):
-        low.append(-before)
-        high.append((n - 1) * s + (k - 1) * d - before)
-    return Bordered(w.size, (low[0], low[1]), (high[0], high[1]))
+    before = g.padding[0][0], g.padding[1][0]
+    return Bordered.of_windows(w.size, w.places, w.kernel, g.stride, g.dilation, before)
 
 
 def partial_scratch(w: WeightGrad, lanes: int | None = None) -> int:
@@ -148,7 +150,7 @@ def _add_image(
     sizes = -(-len(taps) // parts)
 
     def channels(first: Any, count: int) -> None:
-        a = kernel.at(windows, build.mul(i64(first), I64(area)))
+        a = kernel.at(windows, build.mul(first, I64(area)))
         for start in range(0, len(taps), sizes):
             some = taps[start : start + sizes]
             offsets = tuple(c * area + t for c in range(count) for t in some)
@@ -156,7 +158,7 @@ def _add_image(
                 offsets, g.stride[1], padded, w.places[0], g.stride[0] * border.columns,
                 w.places[1] * padded,
             )  # fmt: skip
-            k = build.add(build.mul(i64(first), I64(len(taps))), I64(start))
+            k = build.add(build.mul(first, I64(len(taps))), I64(start))
             c = kernel.at(target, build.mul(k, I64(padded)))
 
             def columns(o: Any, count: int, rows: Rows = rows, c: Any = c) -> None:
@@ -176,12 +178,12 @@ def _turn(kernel: Opened, source: Any, target: Any, rows: int, columns: int, pad
     def square(first: Any, height: int, column: Any, width: int) -> None:
         lines = []
         for r in range(lanes):
-            at = build.add(build.mul(build.add(i64(first), I64(r)), I64(columns)), i64(column))
+            at = build.add(build.mul(build.add(first, I64(r)), I64(columns)), column)
             active = None if width == lanes else width
             lines.append(simd.load(kernel.dtype, source, at, active) if r < height else none)
         for n, line in enumerate(transposed(build, lines)[:width]):
-            place = build.mul(build.add(i64(column), I64(n)), I64(padded))
-            simd.store(line, target, build.add(place, i64(first)))
+            place = build.mul(build.add(column, I64(n)), I64(padded))
+            simd.store(line, target, build.add(place, first))
 
     blocks_of(
         build,

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.kernels.cpu.planes import Opened, each_vector, put_spaced, spaced
+from tinygrad_ai.kernels.cpu.planes import (
+    Opened,
+    batch_offset,
+    each_unit,
+    each_vector,
+    put_spaced,
+    spaced,
+)
 from tinygrad_ai.kernels.cpu.simd import I64, host_lanes, looped
 
 BLOCK = 4096  # elements that are zeroed as one unit
@@ -52,7 +59,7 @@ def emit_zeros(size: int, dtype: Any, lanes: int | None = None) -> str:
     lanes = lanes or min(host_lanes(dtype), host_lanes(np.float32))
     kernel = Opened(dtype, 1, lanes)
     build, simd, (target,) = kernel.build, kernel.simd, kernel.operands
-    none, whole = simd.constant(dtype, 0), size // BLOCK
+    none = simd.constant(dtype, 0)
 
     def block(number: Any, count: int) -> None:
         first = build.mul(number, I64(BLOCK))
@@ -60,12 +67,7 @@ def emit_zeros(size: int, dtype: Any, lanes: int | None = None) -> str:
             build, count, lanes, lambda j, n: simd.store(none, target, build.add(first, j), n)
         )
 
-    stop = build.select(build.icmp_signed("<", kernel.end, I64(whole)), kernel.end, I64(whole))
-    with looped(build, kernel.begin, stop, 1) as number:
-        block(number, BLOCK)
-    if size % BLOCK:
-        with build.if_then(build.icmp_signed(">", kernel.end, I64(whole))):
-            block(I64(whole), size % BLOCK)
+    each_unit(build, kernel.begin, kernel.end, (size, BLOCK), block)
     return kernel.text()
 
 
@@ -83,11 +85,7 @@ def emit_copy(
     build, simd = kernel.build, kernel.simd
     (*outer, columns), (to_steps, from_steps) = joined(shape, target, source)
     with looped(build, kernel.begin, kernel.end, 1) as row:
-        to, at, rest = I64(0), I64(0), row
-        for n, new, old in zip(outer[::-1], to_steps[-2::-1], from_steps[-2::-1], strict=True):
-            here, rest = build.urem(rest, I64(n)), build.udiv(rest, I64(n))
-            to = build.add(to, build.mul(here, I64(new)))
-            at = build.add(at, build.mul(here, I64(old)))
+        to, at = (batch_offset(build, row, outer, s[:-1]) for s in (to_steps, from_steps))
 
         def move(j: Any, active: int | None, to: Any = to, at: Any = at) -> None:
             first = build.add(at, build.mul(j, I64(from_steps[-1])))

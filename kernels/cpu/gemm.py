@@ -12,7 +12,6 @@ FLOPs: 2·M·N·K. Bytes: 4·(M·K + K·N + M·N) in float32 when everything is 
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,16 +22,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from tinygrad_ai.kernels.cpu.pack import Packing, batch_offset, emit_pack, least
+from tinygrad_ai.kernels.cpu.pack import Packing, emit_pack
+from tinygrad_ai.kernels.cpu.planes import Opened, batch_offset, each_unit
 from tinygrad_ai.kernels.cpu.plans import MANY, Host, Plan, crowded, host, planned
 from tinygrad_ai.kernels.cpu.simd import (
     BIT,
     I64,
-    KERNEL,
     POINTER,
     Native,
     Simd,
     element_type,
+    least,
     looped,
 )
 
@@ -118,48 +118,36 @@ def _own(batch: Sequence[int], steps: tuple[int, ...]) -> tuple[tuple[int, ...],
 
 def emit_product(p: Product) -> str:
     """The LLVM IR of ``kernel`` on the operands C, A, B (or its panels)."""
-    module = ir.Module("product")
-    function = ir.Function(module, KERNEL, "kernel")
-    _ProductWriter(p, module).write(function)
-    return str(module)
+    return _ProductWriter(p).write()
 
 
 class _ProductWriter:
-    def __init__(self, p: Product, module: ir.Module) -> None:
-        self.p, self.plan, self.module = p, p.plan, module
-        self.dtype = np.dtype(p.dtype)
-        self.element = element_type(self.dtype)
+    def __init__(self, p: Product) -> None:
+        self.p, self.plan = p, p.plan
+        self.kernel = Opened(p.dtype, 3, p.plan.lanes)
         self.tiles: dict[tuple[int, int], ir.Function] = {}
 
-    def write(self, function: ir.Function) -> None:
+    def write(self) -> str:
         """The loops around the tiles: products with their blocks of columns, blocks of k."""
-        p, plan = self.p, self.plan
-        table, begin, end, _ = function.args
-        build = ir.IRBuilder(function.append_basic_block("entry"))
-        c, a, b = (
-            build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
-            for k in range(3)
-        )
+        p, plan, kernel = self.p, self.plan, self.kernel
+        build, begin, end = kernel.build, kernel.begin, kernel.end
+        c, a, b = kernel.operands
         down, across = (max(1, x) for x in plan.blocks(p.m, p.n))
         last = build.sdiv(build.add(end, I64(down - 1)), I64(down))
         with looped(build, build.sdiv(begin, I64(down)), last, 1) as group:
             before = build.mul(group, I64(down))
             start, stop = (_clamp(build, build.sub(x, before), 0, down) for x in (begin, end))
             item, block = build.sdiv(group, I64(across)), build.srem(group, I64(across))
-            here_c = self._at(build, c, build.mul(item, I64(p.m * p.n)))
-            here_a = self._at(build, a, batch_offset(build, item, p.batch, p.a_steps))
-            here_b = self._at(build, b, batch_offset(build, item, p.batch, p.b_steps))
+            here_c = kernel.at(c, build.mul(item, I64(p.m * p.n)))
+            here_a = kernel.at(a, batch_offset(build, item, p.batch, p.a_steps))
+            here_b = kernel.at(b, batch_offset(build, item, p.batch, p.b_steps))
             steps = max(1, p.k) + plan.depth - 1  # without any k, C is written once too
             with looped(build, I64(0), I64(steps), plan.depth) as k:
-                self._block(build, (here_c, here_a, here_b), block, k, start, stop)
-        build.ret_void()
-
-    def _at(self, build: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Value:
-        return build.gep(pointer, [offset], source_etype=self.element)
+                self._block((here_c, here_a, here_b), block, k, start, stop)
+        return kernel.text()
 
     def _block(
         self,
-        build: ir.IRBuilder,
         operands: tuple[ir.Value, ...],
         block: ir.Value,
         k: ir.Value,
@@ -167,7 +155,7 @@ class _ProductWriter:
         stop: ir.Value,
     ) -> None:
         """The rows of tiles ``start`` to ``stop`` of a block of columns, from ``k`` on."""
-        p, plan = self.p, self.plan
+        p, plan, kernel, build = self.p, self.plan, self.kernel, self.kernel.build
         c, a, b = operands
         full, rest = divmod(p.n, plan.width)
         depth = least(build, build.sub(I64(p.k), k), I64(plan.depth))
@@ -181,24 +169,18 @@ class _ProductWriter:
                 offset = build.add(build.mul(j, I64(p.k)), build.mul(k, I64(wide)))
             else:
                 offset = build.add(j, build.mul(k, I64(p.b_rows)))
-            here_b = self._at(build, b, offset)
+            here_b = kernel.at(b, offset)
 
             def tile(i: ir.Value, rows: int) -> None:
                 row = build.mul(i, I64(plan.rows))
-                here_c = self._at(build, c, build.add(build.mul(row, I64(p.n)), j))
+                here_c = kernel.at(c, build.add(build.mul(row, I64(p.n)), j))
                 offsets = build.mul(row, I64(p.a[0] if p.a else p.k)), build.mul(k, I64(a_k(rows)))
-                here_a = self._at(build, a, build.add(*offsets))
+                here_a = kernel.at(a, build.add(*offsets))
                 if (rows, columns) not in self.tiles:
                     self.tiles[rows, columns] = self._tile(rows, columns)
                 build.call(self.tiles[rows, columns], [here_c, here_a, here_b, depth, onto])
 
-            whole = p.m // plan.rows
-            if whole:
-                with looped(build, start, least(build, stop, I64(whole)), 1) as i:
-                    tile(i, plan.rows)
-            if p.m % plan.rows:
-                with build.if_then(build.icmp_signed(">", stop, I64(whole))):
-                    tile(I64(whole), p.m % plan.rows)
+            each_unit(build, start, stop, (p.m, plan.rows), tile)
 
         if full:
             first = build.mul(block, I64(plan.panels))
@@ -216,9 +198,9 @@ class _ProductWriter:
 
     def _tile(self, rows: int, columns: int) -> ir.Function:
         """``tile(C, A, B, depth, onto)``: ``rows`` by ``columns`` of C, ``depth`` steps of k."""
-        p, lanes = self.p, self.plan.lanes
+        p, lanes, kernel, dtype = self.p, self.plan.lanes, self.kernel, self.kernel.dtype
         kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, I64, BIT])
-        function = ir.Function(self.module, kind, f"tile_{rows}_{columns}")
+        function = ir.Function(kernel.module, kind, f"tile_{rows}_{columns}")
         function.linkage = "internal"
         function.attributes.add("noinline")
         c, a, b, depth, onto = function.args
@@ -234,24 +216,23 @@ class _ProductWriter:
         a_row, a_k = p.a[0] if p.a else 1, self._step_of_a(rows)
         entry = build.block
         with build.if_then(onto):
-            old = [simd.load(self.dtype, c, *place) for place in places]
+            old = [simd.load(dtype, c, *place) for place in places]
             loaded = build.block
         sums = []
         for value in old:
             sums.append(build.phi(value.type))
-            sums[-1].add_incoming(simd.constant(self.dtype, 0.0), entry)
+            sums[-1].add_incoming(simd.constant(dtype, 0.0), entry)
             sums[-1].add_incoming(value, loaded)
 
         def step(a: ir.Value, b: ir.Value, sums: list[ir.Value], u: int) -> list[ir.Value]:
             """Step ``u`` after the one that ``a`` and ``b`` point at."""
             line = [
-                simd.load(self.dtype, b, I64(u * b_rows + v * lanes), masked[v])
-                for v in range(vectors)
+                simd.load(dtype, b, I64(u * b_rows + v * lanes), masked[v]) for v in range(vectors)
             ]
             found = []
             for r in range(rows):
-                at = self._at(build, a, I64(u * a_k + r * a_row))
-                spread = simd.splat(build.load(at, typ=self.element))
+                at = kernel.at(a, u * a_k + r * a_row, build)
+                spread = simd.splat(build.load(at, typ=element_type(dtype)))
                 own = sums[r * vectors : (r + 1) * vectors]
                 found += [simd.fma(spread, x, s) for x, s in zip(line, own, strict=True)]
             return found
@@ -261,8 +242,8 @@ class _ProductWriter:
                 a, b, *sums = state
                 for u in range(count):
                     sums = step(a, b, sums, u)
-                a = self._at(build, a, I64(count * a_k))
-                return [a, self._at(build, b, I64(count * b_rows)), *sums]
+                a = kernel.at(a, count * a_k, build)
+                return [a, kernel.at(b, count * b_rows, build), *sums]
 
             return body
 
@@ -354,9 +335,9 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     operands = [a, b]
     for number, packing, pack in code.packs:
         panels = np.empty((math.prod(packing.batch), packing.size), dtype)
-        _launch(pack, packing.units, panels, operands[number])
+        pack.launch([panels, operands[number]], 0, packing.units)
         operands[number] = panels
-    _launch(code.run, code.product.units, target, *operands)
+    code.run.launch([target, *operands], 0, code.product.units)
     if out is None:
         return target
     if target is not out:
@@ -398,8 +379,3 @@ def _compiled(
     product, packings = prepared(shape, a[-1], steps(a, a_strides), steps(b, b_strides), dtype.name)
     packs = [(k - 1, x, Native(emit_pack(x), "kernel", 4)) for k, x in packings.items()]
     return _Code(shape, product, Native(emit_product(product), "kernel", 4), packs)
-
-
-def _launch(kernel: Native, units: int, *operands: Array) -> None:
-    table = (ctypes.c_void_p * len(operands))(*(x.__array_interface__["data"][0] for x in operands))
-    kernel(ctypes.addressof(table), 0, units, 0)

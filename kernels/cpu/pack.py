@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from llvmlite import ir
 
-from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, element_type, looped
+from tinygrad_ai.kernels.cpu.planes import Opened, batch_offset
+from tinygrad_ai.kernels.cpu.simd import I64, least, looped
 
 CHUNK = 64  # rows of a matrix that are copied to all panels before the next ones
 
@@ -55,25 +55,18 @@ def emit_pack(p: Packing) -> str:
 
     A matrix that lies along k is transposed in squares of a register's length.
     """
-    module = ir.Module("pack")
-    _PackWriter(p, ir.Function(module, KERNEL, "kernel")).write()
-    return str(module)
+    return _PackWriter(p).write()
 
 
 class _PackWriter:
-    def __init__(self, p: Packing, function: ir.Function) -> None:
-        self.p, self.args = p, function.args
-        self.dtype = np.dtype(p.dtype)
-        self.build = ir.IRBuilder(function.append_basic_block("entry"))
-        self.simd = Simd(self.build, p.lanes)
+    def __init__(self, p: Packing) -> None:
+        self.p = p
+        self.kernel = Opened(p.dtype, 2, p.lanes)
+        self.build, self.simd = self.kernel.build, self.kernel.simd
 
-    def write(self) -> None:
-        p, build = self.p, self.build
-        table, begin, end, _ = self.args
-        panels, matrices = (
-            build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
-            for k in range(2)
-        )
+    def write(self) -> str:
+        p, build, kernel = self.p, self.build, self.kernel
+        panels, matrices = kernel.operands
         across = I64(max(1, -(-p.n // p.width)))
         along_k = p.strides[0] == 1 and p.strides[1] != 1
         whole = p.k - p.k % p.lanes if along_k else p.k
@@ -81,18 +74,18 @@ class _PackWriter:
         chunk = CHUNK if p.strides[1] == 1 else max(1, whole)
         with looped(build, I64(0), I64(max(1, whole) + chunk - 1), chunk) as start:
             stop = least(build, build.add(start, I64(chunk)), I64(whole))
-            with looped(build, begin, end, 1) as unit:
+            with looped(build, kernel.begin, kernel.end, 1) as unit:
                 item, panel = build.sdiv(unit, across), build.srem(unit, across)
                 first = build.mul(panel, I64(p.width // p.lanes))
                 count = least(build, build.sub(I64(p.vectors), first), I64(p.width // p.lanes))
                 panel = build.mul(panel, I64(p.width * p.k))
-                target = self._at(panels, build.add(build.mul(item, I64(p.size)), panel))
-                source = self._at(matrices, batch_offset(build, item, p.batch, p.steps))
+                target = kernel.at(panels, build.add(build.mul(item, I64(p.size)), panel))
+                source = kernel.at(matrices, batch_offset(build, item, p.batch, p.steps))
                 with looped(build, start, stop, p.lanes if along_k else 1) as k:
                     self._steps(target, source, k, p.lanes if along_k else 1, first, count)
                 if whole < p.k:
                     self._steps(target, source, I64(whole), p.k - whole, first, count)
-        build.ret_void()
+        return kernel.text()
 
     def _steps(
         self,
@@ -104,14 +97,14 @@ class _PackWriter:
         count: ir.Value,
     ) -> None:
         """``steps`` rows of a panel from ``k`` on: ``count`` vectors, of B's from ``first`` on."""
-        p, build = self.p, self.build
+        p, build, kernel = self.p, self.build, self.kernel
         row = build.mul(count, I64(p.lanes))
-        here = self._at(target, build.mul(k, row))
-        there = self._at(source, build.mul(k, I64(p.strides[0])))
+        here = kernel.at(target, build.mul(k, row))
+        there = kernel.at(source, build.mul(k, I64(p.strides[0])))
         with looped(build, I64(0), count, 1) as v:
             vector = build.add(first, v)
-            onto = self._at(here, build.mul(v, I64(p.lanes)))
-            from_ = self._at(there, build.mul(vector, I64(p.lanes * p.strides[1])))
+            onto = kernel.at(here, build.mul(v, I64(p.lanes)))
+            from_ = kernel.at(there, build.mul(vector, I64(p.lanes * p.strides[1])))
 
             def copy(columns: int) -> None:
                 for n, line in enumerate(self._lines(from_, steps, columns)):
@@ -127,12 +120,9 @@ class _PackWriter:
             else:
                 copy(p.lanes)
 
-    def _at(self, pointer: ir.Value, offset: ir.Value) -> ir.Value:
-        return self.build.gep(pointer, [offset], source_etype=element_type(self.dtype))
-
     def _lines(self, source: ir.Value, steps: int, columns: int) -> Sequence[ir.Value]:
         """``steps`` vectors of B; only their first ``columns`` lanes are read, the rest is 0."""
-        simd, dtype, lanes, stride = self.simd, self.dtype, self.p.lanes, self.p.strides[1]
+        simd, dtype, lanes, stride = self.simd, self.kernel.dtype, self.p.lanes, self.p.strides[1]
         active = None if columns == lanes else columns
         if stride == 1:
             return [simd.load(dtype, source, I64(0), active)]
@@ -164,19 +154,3 @@ def transposed(build: ir.IRBuilder, lines: list[ir.Value]) -> list[ir.Value]:
                     after[place] = build.shuffle_vector(*pair, mask)
         lines, step = after, step // 2
     return lines
-
-
-def batch_offset(
-    build: ir.IRBuilder, item: ir.Value, batch: Sequence[int], steps: Sequence[int]
-) -> ir.Value:
-    """Where matrix number ``item`` of a batch begins, in elements."""
-    offset: ir.Value = I64(0)
-    for n, step in zip(reversed(batch), reversed(steps), strict=True):
-        offset = build.add(offset, build.mul(build.urem(item, I64(n)), I64(step)))
-        item = build.udiv(item, I64(n))
-    return offset
-
-
-def least(build: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    """The smaller of two integers."""
-    return build.select(build.icmp_signed("<", a, b), a, b)

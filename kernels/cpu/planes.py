@@ -7,16 +7,27 @@ element that is asked for, so rows may end where their array ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from tinygrad_ai.kernels.cpu.simd import BYTE, I64, KERNEL, POINTER, Simd, element_type, looped
+from tinygrad_ai.kernels.cpu.simd import (
+    BYTE,
+    I64,
+    KERNEL,
+    POINTER,
+    Simd,
+    element_type,
+    least,
+    looped,
+    operands_of,
+)
 
 SHUFFLED = (1, 2, 4)  # steps for which one wide access and a shuffle do
 I32 = ir.IntType(32)
+Pair = tuple[int, int]
 
 
 class Opened:
@@ -32,10 +43,7 @@ class Opened:
         self.build = build = ir.IRBuilder(function.append_basic_block("entry"))
         self.dtype, self.lanes = np.dtype(dtype), lanes
         self.simd = Simd(build, lanes)
-        self.operands = [
-            build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
-            for k in range(operands + (scratch > 0))
-        ]
+        self.operands = operands_of(build, table, operands + (scratch > 0))
         self.scratch = self.operands.pop() if scratch else ir.Constant(POINTER, None)
         if scratch:
             self.scratch = self.scratch_at(build.mul(part, I64(scratch)))
@@ -71,16 +79,56 @@ def pieces(count: int, lanes: int) -> list[tuple[int, int | None]]:
     return [*whole, *(rest if count % lanes else [])]
 
 
-def each_vector(build: ir.IRBuilder, count: int, lanes: int, body: Any) -> None:
-    """``body(offset, active)`` for vectors that cover ``count`` elements: a loop, and the rest."""
-    whole = count - count % lanes
-    if whole > lanes:
-        with looped(build, I64(0), I64(whole), lanes) as j:
-            body(j, None)
+def blocks_of(
+    build: ir.IRBuilder, count: int, size: int, body: Callable[[ir.Value, int], None]
+) -> None:
+    """``body(first, length)`` for blocks of ``size`` and what is left."""
+    whole = count - count % size
+    if whole > size:
+        with looped(build, I64(0), I64(whole), size) as first:
+            body(first, size)
     elif whole:
-        body(I64(0), None)
+        body(I64(0), size)
     if whole < count:
-        body(I64(whole), count % lanes)
+        body(I64(whole), count - whole)
+
+
+def each_vector(
+    build: ir.IRBuilder, count: int, lanes: int, body: Callable[[ir.Value, int | None], None]
+) -> None:
+    """``body(offset, active)`` for vectors that cover ``count`` elements: a loop, and the rest."""
+    blocks_of(build, count, lanes, lambda j, n: body(j, None if n == lanes else n))
+
+
+def each_unit(
+    build: ir.IRBuilder,
+    begin: ir.Value,
+    end: ir.Value,
+    parts: tuple[int, int],
+    body: Callable[[ir.Value, int], None],
+) -> None:
+    """``body(number, length)`` for units ``begin`` to ``end``, where ``parts`` = (count, size).
+
+    Units are blocks of ``size``; the last one has what is left of ``count``.
+    """
+    whole, rest = divmod(*parts)
+    if whole:
+        with looped(build, begin, least(build, end, I64(whole)), 1) as number:
+            body(number, parts[1])
+    if rest:
+        with build.if_then(build.icmp_signed(">", end, I64(whole))):
+            body(I64(whole), rest)
+
+
+def batch_offset(
+    build: ir.IRBuilder, item: ir.Value, batch: Sequence[int], steps: Sequence[int]
+) -> ir.Value:
+    """Where number ``item`` of an array of shape ``batch`` begins, in elements."""
+    offset: ir.Value = I64(0)
+    for n, step in zip(reversed(batch), reversed(steps), strict=True):
+        offset = build.add(offset, build.mul(build.urem(item, I64(n)), I64(step)))
+        item = build.udiv(item, I64(n))
+    return offset
 
 
 def spaced(
@@ -102,13 +150,8 @@ def put_spaced(
     """Write lanes to ``base[offset]``, ``base[offset + step]`` …, the first ``active`` ones."""
     if step == 1:
         simd.store(value, base, offset, active)
-        return
-    memory = value.type.element
-    addresses = simd.builder.gep(base, [_apart(simd, offset, step)], source_etype=memory)
-    addresses.type = ir.VectorType(POINTER, simd.lanes)  # llvmlite takes it for one address
-    mask = simd.mask(simd.lanes if active is None else active)
-    size = 4 if memory == ir.FloatType() else 8
-    simd.call("llvm.masked.scatter", ir.VoidType(), value, addresses, I32(size), mask)
+    else:
+        simd.scatter(value, base, _apart(simd, offset, step), active)
 
 
 def add_spaced(
@@ -195,17 +238,40 @@ def copy_planes(
             each_vector(build, columns, kernel.lanes, move)
 
 
+def window_places(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> tuple[int, ...]:
+    """How many windows there are along each axis."""
+    return tuple(
+        (n + lo + hi - d * (k - 1) - 1) // s + 1
+        for n, k, s, (lo, hi), d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+
+
 class Bordered:
     """Planes of ``size`` with the border that ``reads`` (the extremes of what is read) need."""
 
-    def __init__(
-        self, size: tuple[int, int], lowest: tuple[int, int], highest: tuple[int, int]
-    ) -> None:
+    def __init__(self, size: Pair, lowest: Pair, highest: Pair) -> None:
         self.before = max(0, -lowest[0]), max(0, -lowest[1])
         self.rows = self.before[0] + max(size[0], highest[0] + 1)
         self.columns = self.before[1] + max(size[1], highest[1] + 1)
         self.needed = (self.rows, self.columns) != size
         self.size = size
+
+    @classmethod
+    def of_windows(
+        cls, size: Pair, places: Pair, kernel: Pair, stride: Pair, dilation: Pair, before: Pair
+    ) -> Bordered:
+        """The planes that windows read, the first of which begins ``before`` the plane does."""
+        rows, columns = (
+            (n - 1) * s + (k - 1) * d - b
+            for n, s, k, d, b in zip(places, stride, kernel, dilation, before, strict=True)
+        )
+        return cls(size, (-before[0], -before[1]), (rows, columns))
 
     def offset(self, row: int, column: int) -> int:
         """Where an element stands in its plane."""

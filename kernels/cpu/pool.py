@@ -24,6 +24,7 @@ from llvmlite import ir
 from tinygrad_ai.kernels.cpu.planes import (
     Bordered,
     Opened,
+    Pair,
     add_spaced,
     copy_planes,
     each_vector,
@@ -33,8 +34,6 @@ from tinygrad_ai.kernels.cpu.planes import (
     spaced,
 )
 from tinygrad_ai.kernels.cpu.simd import I64, host_lanes, looped
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,8 @@ class Pool:
     @property
     def border(self) -> Bordered:
         """The plane that windows read from."""
-        high = tuple(
-            (n - 1) * s + (k - 1) * d - b
-            for n, s, k, d, b in zip(
-                self.places, self.stride, self.kernel, self.dilation, self.before, strict=True
-            )
-        )
-        return Bordered(self.size, (-self.before[0], -self.before[1]), (high[0], high[1]))
+        windows = self.places, self.kernel, self.stride, self.dilation, self.before
+        return Bordered.of_windows(self.size, *windows)
 
     @property
     def scratch(self) -> int:
@@ -78,9 +72,9 @@ class Pool:
 
     def taps(self, border: Bordered) -> list[list[int]]:
         """The offsets of a kernel's places from where its window begins, row by row."""
+        down, across = self.dilation
         return [
-            [i * self.dilation[0] * border.columns + j * self.dilation[1] for j in range(columns)]
-            for columns in [self.kernel[1]]
+            [i * down * border.columns + j * across for j in range(self.kernel[1])]
             for i in range(self.kernel[0])
         ]
 

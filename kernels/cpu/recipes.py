@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from tinygrad_ai.kernels.cpu import conv, conv_weight
+from tinygrad_ai.kernels.cpu.planes import window_places
 from tinygrad_ai.kernels.cpu.pool import Pool, emit_pool, emit_pool_grad
 from tinygrad_ai.kernels.cpu.scatter import Scatter, emit_scatter, scatter_units
 
@@ -151,16 +152,13 @@ def _weight_grad(inputs: Sequence[Kind], *, kernel: Shape, **given: Any) -> Reci
 
 def _pool(largest: bool, back: bool, inputs: Sequence[Kind], **given: Any) -> Recipe | None:
     rank = len(given["kernel"])
-    shape, dtype = inputs[-1] if largest or not back else (inputs[0][0], inputs[0][1])
+    shape, dtype = inputs[-1]
     if rank > 2 or len(shape) < rank:
         return None
     size = tuple(given["shape"]) if "shape" in given else shape[-rank:]
     geometry = (given[k] for k in ("kernel", "stride", "padding", "dilation"))
     kernel, stride, padding, dilation = geometry
-    places = tuple(
-        (n + lo + hi - d * (k - 1) - 1) // s + 1
-        for n, k, s, (lo, hi), d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
+    places = window_places(size, kernel, stride, padding, dilation)
     lead, one = shape[:-rank], (1,) * (2 - rank)
     small, large = (*lead, *places), (*lead, *size)
     expected = [small, large][: len(inputs)] if back else [large]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.kernels.cpu.planes import Opened
+from tinygrad_ai.kernels.cpu.planes import Opened, each_unit
 from tinygrad_ai.kernels.cpu.simd import I64, Simd, host_lanes, looped
 
 
@@ -46,16 +46,14 @@ def emit_scatter(s: Scatter, lanes: int | None = None) -> str:
     build, simd, one = kernel.build, kernel.simd, Simd(kernel.build, 1)
     table, rows, indices = kernel.operands
     none = simd.constant(dtype, 0.0)
-    whole = I64(s.width // lanes)
-    stop = build.select(build.icmp_signed("<", kernel.end, whole), kernel.end, whole)
 
     def each_column(body: Any) -> None:
         """``body(column, active)`` for the vectors of this call."""
-        with looped(build, kernel.begin, stop, 1) as unit:
-            body(build.mul(unit, I64(lanes)), None)
-        if s.width % lanes:
-            with build.if_then(build.icmp_signed(">", kernel.end, whole)):
-                body(I64(s.width - s.width % lanes), s.width % lanes)
+
+        def vector(unit: Any, n: int) -> None:
+            body(build.mul(unit, I64(lanes)), None if n == lanes else n)
+
+        each_unit(build, kernel.begin, kernel.end, (s.width, lanes), vector)
 
     with looped(build, I64(0), I64(s.size), 1) as row:
         start = build.mul(row, I64(s.width))

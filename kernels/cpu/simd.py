@@ -9,7 +9,8 @@ is computed.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -25,6 +26,7 @@ I64 = ir.IntType(64)
 #: What a step launches: the addresses of operands, the first and the last of the units of work
 #: to be done, and the number of the thread.
 KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, I64])
+LINE = 64  # bytes of a cache line
 BIT, BYTE = ir.IntType(1), ir.IntType(8)
 ELEMENTS = {
     "float32": ir.FloatType(),
@@ -98,6 +100,15 @@ class Simd:
     def _from_memory(self, value: ir.Value, dtype: Any) -> ir.Value:
         return self.not_equal(value, self.constant(BYTE, 0)) if dtype == np.bool_ else value
 
+    def _to_memory(self, value: ir.Value) -> ir.Value:
+        bits = value.type.element == BIT
+        return self.builder.zext(value, ir.VectorType(BYTE, self.lanes)) if bits else value
+
+    def _addresses(self, base: ir.Value, offsets: ir.Value, memory: ir.Type) -> ir.Value:
+        addresses = self.builder.gep(base, [offsets], source_etype=memory)
+        addresses.type = ir.VectorType(POINTER, self.lanes)  # llvmlite takes it for one address
+        return addresses
+
     def load(self, dtype: Any, base: ir.Value, offset: ir.Value, active: int | None = None) -> Any:
         """Lanes from ``base[offset]`` on (elements); past the first ``active`` lanes 0."""
         memory = self._memory(dtype)
@@ -115,8 +126,7 @@ class Simd:
         """Lanes from ``base[offsets]`` (elements, int64); past the first ``active`` lanes 0."""
         memory = self._memory(dtype)
         vector = ir.VectorType(memory, self.lanes)
-        addresses = self.builder.gep(base, [offsets], source_etype=memory)
-        addresses.type = ir.VectorType(POINTER, self.lanes)  # llvmlite takes it for one address
+        addresses = self._addresses(base, offsets, memory)
         align = ir.Constant(ir.IntType(32), _size(memory))
         mask = self.mask(self.lanes if active is None else active)
         zero = self.constant(memory, 0)
@@ -127,8 +137,7 @@ class Simd:
         self, value: ir.Value, base: ir.Value, offset: ir.Value, active: int | None = None
     ) -> None:
         """Write the lanes (the first ``active`` ones) to ``base[offset]`` and on."""
-        if value.type.element == BIT:
-            value = self.builder.zext(value, ir.VectorType(BYTE, self.lanes))
+        value = self._to_memory(value)
         memory = value.type.element
         address = self.builder.gep(base, [offset], source_etype=memory)
         if active is None:
@@ -137,6 +146,17 @@ class Simd:
             align = ir.Constant(ir.IntType(32), _size(memory))
             arguments = (value, address, align, self.mask(active))
             self.call("llvm.masked.store", ir.VoidType(), *arguments)
+
+    def scatter(
+        self, value: ir.Value, base: ir.Value, offsets: ir.Value, active: int | None = None
+    ) -> None:
+        """Write the lanes (the first ``active`` ones) to ``base[offsets]`` (elements, int64)."""
+        value = self._to_memory(value)
+        memory = value.type.element
+        align = ir.Constant(ir.IntType(32), _size(memory))
+        mask = self.mask(self.lanes if active is None else active)
+        addresses = self._addresses(base, offsets, memory)
+        self.call("llvm.masked.scatter", ir.VoidType(), value, addresses, align, mask)
 
     # --------------------------------------------------------------------------- functions
 
@@ -293,6 +313,24 @@ def _mangled(kind: ir.Type) -> str:
     return "".join(c for c in str(kind) if c.isalnum())
 
 
+def least(build: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """The smaller of two integers."""
+    return build.select(build.icmp_signed("<", a, b), a, b)
+
+
+def operands_of(build: ir.IRBuilder, table: ir.Value, count: int) -> list[ir.Value]:
+    """The addresses of a kernel's operands, loaded from its table."""
+    return [
+        build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
+        for k in range(count)
+    ]
+
+
+def padded(size: int) -> int:
+    """``size`` bytes, up to the next multiple of a cache line."""
+    return -(-size // LINE) * LINE
+
+
 @contextmanager
 def looped(build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
     """``for (i = start; i + step <= stop; i += step)``."""
@@ -309,6 +347,13 @@ def looped(build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> I
     i.add_incoming(build.add(i, I64(step)), build.block)
     build.branch(head)
     build.position_at_end(done)
+
+
+if hasattr(os, "register_at_fork"):  # else the child of a process that just compiles waits for ever
+    _llvm = llvm.ffi.lib._lock
+    os.register_at_fork(
+        before=_llvm.__enter__, after_in_parent=_llvm.__exit__, after_in_child=_llvm.__exit__
+    )
 
 
 def machine_code(source: str) -> bytes:
@@ -362,3 +407,9 @@ class Native:
     def __call__(self, *addresses: int) -> None:
         """Run on the addresses of arrays; the global interpreter lock is released meanwhile."""
         self._call(*addresses)
+
+    def launch(self, operands: Sequence[np.ndarray[Any, Any]], begin: int, end: int) -> None:
+        """Run a :data:`KERNEL` on arrays, for the units of work from ``begin`` to ``end``."""
+        places = [x.__array_interface__["data"][0] for x in operands]  # .ctypes takes longer
+        table = (ctypes.c_void_p * len(places))(*places)
+        self(ctypes.addressof(table), begin, end, 0)

@@ -2,8 +2,9 @@
 
 Each takes a :class:`~tinygrad_ai.kernels.cpu.simd.Simd` and LLVM vectors, and gives the same bits
 for any number of lanes. What the docstrings state was measured: the worst error in units in the
-last place, float32 over all its numbers (``pytest -m deep tests/test_vmath.py``) and float64, in
-brackets, over random ones of every size; and the cycles an element takes on a core with AVX-512
+last place, float32 over all its numbers (``pytest -m deep tests/test_vmath.py``, judged by the
+float64 code) and float64, in brackets, over random ones of every size, so there a worse one may
+exist; and the cycles an element takes on a core with AVX-512
 (Zen 5), in a loop over several vectors at once.
 """
 

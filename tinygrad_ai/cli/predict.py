@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ import numpy as np
 from tinygrad_ai import functional, io
 from tinygrad_ai.autodiff import no_grad
 from tinygrad_ai.data.text import Tokenizer
-from tinygrad_ai.errors import DataError, TinygradError, ValueRangeError
+from tinygrad_ai.errors import DataError, TinygradError
 from tinygrad_ai.examples import PROGRAMS, chars, dates, digits, reviews
 from tinygrad_ai.examples.art import portrait
 from tinygrad_ai.examples.scan import scan
@@ -32,7 +33,8 @@ DESCRIPTION = (
 )
 SUFFIX = ".safetensors"
 Answer: TypeAlias = tuple[dict[str, Any], list[str]]  # for JSON, and as lines
-Answers: TypeAlias = tuple[dict[str, Answer], dict[str, TinygradError]]  # and what went wrong
+Failures: TypeAlias = dict[str, TinygradError]  # the inputs that could not be read, and why
+Answers: TypeAlias = tuple[dict[str, Answer], Failures]
 BAR, BESIDE = 20, 37  # columns for a probability of 1, at most, and for everything beside it
 
 
@@ -67,17 +69,23 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
     return False
 
 
+def _each(inputs: list[str], read: Callable[[str], Any]) -> tuple[dict[str, Any], Failures]:
+    """What ``read`` makes of each input, and why it could not read the others."""
+    found: dict[str, Any] = {}
+    failed: Failures = {}
+    for given in inputs:
+        try:
+            found[given] = read(given)
+        except TinygradError as error:
+            failed[given] = error
+    return found, failed
+
+
 def _digits(
     model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
 ) -> Answers:
-    """Answers to the pictures that could be read, and why the others could not."""
-    pages: dict[str, Any] = {}
-    failed: dict[str, TinygradError] = {}
-    for path in arguments.inputs:
-        try:
-            pages[path] = scan(path)
-        except DataError as error:
-            failed[path] = error
+    """The digits in the pictures."""
+    pages, failed = _each(arguments.inputs, scan)
     if not pages:
         return {}, failed
     with no_grad(), np.errstate(all="ignore"):
@@ -95,17 +103,14 @@ def _digits(
 def _reviews(
     model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
 ) -> Answers:
-    """Answers to the texts, and which of them hold no word."""
+    """The verdicts of the reviews, and the words that they come from."""
     tokenizer = Tokenizer.from_state(metadata["vocabulary"])
-    found: dict[str, Answer] = {}
-    failed: dict[str, TinygradError] = {}
-    for text in arguments.inputs:
-        try:
-            with np.errstate(all="ignore"):
-                reading = reviews.Reading.of(model, tokenizer, text)
-        except ValueRangeError as error:
-            failed[text] = error
-            continue
+    with np.errstate(all="ignore"):
+        readings, failed = _each(
+            arguments.inputs, lambda text: reviews.Reading.of(model, tokenizer, text)
+        )
+    found = {}
+    for text, reading in readings.items():
         _finite([reading.probability, *reading.shares], arguments.model)
         answer = {
             "positive": reading.probability,
@@ -119,37 +124,26 @@ def _reviews(
 def _beginnings(
     model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
 ) -> Answers:
-    """How the model goes on after each text, and which of them are empty."""
-    found: dict[str, Answer] = {}
-    failed: dict[str, TinygradError] = {}
-    for text in arguments.inputs:
-        try:
-            written = model.write(text, chars.SHOWN, seed=0)
-        except ValueRangeError as error:
-            failed[text] = error
-            continue
-        found[text] = {"written": written}, chars.show(written, say)
-    return found, failed
+    """How the model goes on after each text."""
+    written, failed = _each(arguments.inputs, lambda text: model.write(text, chars.SHOWN, seed=0))
+    return {k: ({"written": w}, chars.show(w, say)) for k, w in written.items()}, failed
 
 
 def _dates(
     model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
 ) -> Answers:
-    """The dates in ISO 8601, and which of the texts are empty or no dates."""
-    found: dict[str, Answer] = {}
-    failed: dict[str, TinygradError] = {}
-    for text in arguments.inputs:
+    """The dates in ISO 8601."""
+
+    def read(text: str) -> str:
+        (written,) = model.dates([text])
         try:
-            (written,) = model.dates([text])
             date.fromisoformat(written)
-        except TinygradError as error:
-            failed[text] = error
-            continue
         except ValueError:
-            failed[text] = DataError(f"{text!r} reads as {written!r}, which is no date")
-            continue
-        found[text] = {"date": written}, [f"{text}: {say.paint(written, 'bold')}"]
-    return found, failed
+            raise DataError(f"{text!r} reads as {written!r}, which is no date") from None
+        return str(written)
+
+    found, failed = _each(arguments.inputs, read)
+    return {k: ({"date": d}, [f"{k}: {say.paint(d, 'bold')}"]) for k, d in found.items()}, failed
 
 
 #: By what a model takes: the name of an input in JSON, and what reads them.

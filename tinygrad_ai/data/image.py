@@ -11,6 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -182,10 +183,10 @@ def rotate(image: Any, degrees: float, fill: float = 0.0) -> Any:
     inside = _within(source_y, height) & _within(source_x, width)
     flat = image.reshape(*image.shape[:-2], height * width)
     turned = 0.0
-    for row, row_share in _neighbours(source_y - 0.5, height):
-        for column, column_share in _neighbours(source_x - 0.5, width):
-            share = _beside(image, (row_share * column_share).astype(image.dtype))
-            turned = turned + take(flat, row * width + column, -1) * share
+    around = product(_neighbours(source_y - 0.5, height), _neighbours(source_x - 0.5, width))
+    for (row, row_share), (column, column_share) in around:
+        share = _beside(image, (row_share * column_share).astype(image.dtype))
+        turned = turned + take(flat, row * width + column, -1) * share
     turned = where(_beside(image, inside), turned, _finite("rotate: fill", fill))
     return turned.reshape(image.shape)
 

@@ -201,21 +201,25 @@ def pad_sequences(
     ``truncating``; DTypeError and ShapeError where one is no row of whole numbers.
     """
     _one_of("pad_sequences", "padding", padding, SIDES)
-    _one_of("pad_sequences", "truncating", truncating, SIDES)
-    rows = [_row(f"pad_sequences: sequence {k}", row) for k, row in enumerate(sequences)]
-    if not rows:
-        raise ValueRangeError("pad_sequences: there are no sequences")
-    longest = max(map(len, rows))
-    width = longest if maxlen is None else whole_number("pad_sequences", "maxlen", maxlen, least=1)
+    rows, lengths = _cut("pad_sequences", sequences, maxlen, truncating)
+    width = lengths.max() if maxlen is None else maxlen
     padded = np.full((len(rows), width), value, dtype=np.int64)
-    lengths = np.minimum([len(row) for row in rows], width)
-    for line, row, length in zip(padded, rows, lengths.tolist(), strict=True):
-        kept = row[:length] if truncating == "post" else row[len(row) - length :]
-        if padding == "post":
-            line[:length] = kept
-        else:
-            line[width - length :] = kept
+    for line, row in zip(padded, rows, strict=True):
+        line[slice(len(row)) if padding == "post" else slice(width - len(row), None)] = row
     return (padded, lengths) if return_lengths else padded
+
+
+def _cut(
+    caller: str, sequences: Sequence[Any], maxlen: int | None, truncating: str
+) -> tuple[list[Array], Array]:
+    """The sequences, checked, as rows of no more than ``maxlen`` numbers, and their lengths."""
+    _one_of(caller, "truncating", truncating, SIDES)
+    most = None if maxlen is None else whole_number(caller, "maxlen", maxlen, least=1)
+    part = slice(most) if truncating == "post" or most is None else slice(-most, None)
+    rows = [_row(f"{caller}: sequence {k}", row)[part] for k, row in enumerate(sequences)]
+    if not rows:
+        raise ValueRangeError(f"{caller}: there are no sequences")
+    return rows, np.array([len(row) for row in rows], dtype=np.int64)
 
 
 class PaddedSequences:
@@ -238,10 +242,7 @@ class PaddedSequences:
         truncating: str = "pre",
         with_lengths: bool = False,
     ) -> None:
-        padded, self.lengths = pad_sequences(
-            sequences, maxlen, "post", truncating, return_lengths=True
-        )
-        self.rows = [row[:n] for row, n in zip(padded, self.lengths.tolist(), strict=True)]
+        self.rows, self.lengths = _cut("PaddedSequences", sequences, maxlen, truncating)
         self.padding = _one_of("PaddedSequences", "padding", padding, SIDES)
         self.fields = TensorDataset(
             *([self.lengths] if with_lengths else []), *fields, self.lengths

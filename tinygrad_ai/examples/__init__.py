@@ -4,12 +4,12 @@ from tinygrad_ai.examples import (
     autoencoder,
     char_rnn,
     char_transformer,
-    dates,
     finetune,
     imdb_attention,
     imdb_lstm,
     mnist_cnn,
     mnist_mlp,
+    seq2seq_attention,
 )
 from tinygrad_ai.examples.program import Program, Run, Settings
 
@@ -24,6 +24,6 @@ MODULES = [
     char_transformer,
     imdb_lstm,
     imdb_attention,
-    dates,
+    seq2seq_attention,
 ]
 PROGRAMS: dict[str, Program] = {p.name: p for module in MODULES for p in module.PROGRAMS}

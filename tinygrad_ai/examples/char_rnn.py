@@ -80,7 +80,7 @@ def prepare(settings: Settings) -> Run:
 
 
 # Chosen on the 5 % of each play before the part that measures, in nats per character; 4 epochs of a
-# quarter of the rest, one seed:
+# quarter of the rest, one seed, in torch:
 #
 #   peak              0.002  0.004  0.008
 #   batches of 16     1.945  1.878  1.848

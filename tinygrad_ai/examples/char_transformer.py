@@ -88,14 +88,14 @@ def draw(model: CharTransformer, path: Path) -> None:
 
 
 # Chosen on the 5 % of each play before the part that measures, in nats per character; half an epoch
-# of windows from the rest, batches of 16, one seed:
+# of windows from the rest, batches of 16, one seed, in torch:
 #
 #   peak 0.002, learnt places, 100 steps of warm-up, gelu                          1.914
 #   as above, embeddings of deviation 0.1 at the start instead of 1                1.879
 #   as above, peak 0.004                                                           1.805
 #   peak 0.004, sinusoids, no warm-up, relu: every layer as the library has it     1.872
 #
-# The last is what needs least explaining; a whole epoch makes up for the difference.
+# The last is what needs least explaining.
 DEFAULTS = (
     Settings("shakespeare-small", epochs=1, batch_size=8, lr=4e-3),
     Settings("shakespeare", epochs=1, batch_size=16, lr=4e-3),

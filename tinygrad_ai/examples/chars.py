@@ -13,8 +13,7 @@ import numpy as np
 
 from tinygrad_ai import data, generation, random
 from tinygrad_ai.data.text import Tokenizer
-from tinygrad_ai.examples.digits import learn
-from tinygrad_ai.examples.program import Run, Settings
+from tinygrad_ai.examples.program import Run, Settings, learn
 from tinygrad_ai.files import atomic_write
 from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.tensor import Tensor

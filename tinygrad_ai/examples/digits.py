@@ -10,10 +10,9 @@ import numpy as np
 from tinygrad_ai import data, nn, plots
 from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.examples.art import thumbnail
-from tinygrad_ai.examples.program import Run, Settings
+from tinygrad_ai.examples.program import Run
 from tinygrad_ai.metrics import confusion_matrix
-from tinygrad_ai.optim.lr_scheduler import CosineAnnealingLR
-from tinygrad_ai.train import History, LRScheduler, Trainer
+from tinygrad_ai.train import Trainer
 from tinygrad_ai.train.terminal import Terminal
 
 DATA = {"mnist-small": data.mnist_small, "mnist": data.mnist}
@@ -41,23 +40,6 @@ class Digits(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.shape))
-
-
-def learn(
-    trainer: Trainer, x: Any, y: Any, settings: Settings, progress: bool, **more: Any
-) -> History:
-    """Fits ``trainer``, its learning rate falling to 0 along half a cosine, a step a batch."""
-    steps = settings.epochs * -(-len(x) // settings.batch_size)
-    return trainer.fit(
-        x,
-        y,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        callbacks=[LRScheduler(CosineAnnealingLR(trainer.optimizer, steps), per="batch")],
-        progress=progress,
-        seed=settings.seed,
-        **more,
-    )
 
 
 def run(trainer: Trainer, fit: Any, x: Any, y: Any) -> Run:

@@ -10,14 +10,14 @@ import numpy as np
 
 from tinygrad_ai import nn, optim, plots, random
 from tinygrad_ai.examples import digits
-from tinygrad_ai.examples.program import Program, Run, Settings
+from tinygrad_ai.examples.program import Program, Run, Settings, learn
 from tinygrad_ai.train import History, Trainer
 from tinygrad_ai.train.terminal import Terminal
 
 LABELLED, HIDDEN = 500, 512
 
 # The peaks were chosen on the last tenth of mnist's training digits, learning from the rest: 500 of
-# them with labels, all without; accuracy there, mean of 2 choices of the 500:
+# them with labels, all without; accuracy there, mean of 2 choices of the 500, in torch:
 #
 #   peak                         0.0005  0.001   0.002   0.004   0.008   0.016   0.032
 #   from scratch                                 0.8935  0.8968  0.9037  0.9044  0.9009
@@ -68,7 +68,7 @@ def prepare(settings: Settings) -> Run:
     def adapt(name: str, model: nn.Module, how: dict[str, Any], progress: bool) -> bool:
         """Learns from the few labelled digits; whether Ctrl-C let it finish."""
         part = replace(settings, **how)
-        history = digits.learn(
+        history = learn(
             trainer(model, "cross_entropy", part.lr, "accuracy"),
             *(x[few], y[few], part),
             progress=False,
@@ -83,7 +83,7 @@ def prepare(settings: Settings) -> Run:
         return not history.interrupted
 
     def fit(progress: bool) -> History:
-        history = digits.learn(pretrainer, x, x.reshape(len(x), 784), settings, progress)
+        history = learn(pretrainer, x, x.reshape(len(x), 784), settings, progress)
         if not history.interrupted:
             tuned.encoder.requires_grad_(False)  # the code stays until the head can read it
             done = adapt("from scratch", scratch, SCRATCH, progress)

@@ -7,7 +7,7 @@ from functools import partial
 
 from tinygrad_ai import nn, optim, random
 from tinygrad_ai.examples import digits
-from tinygrad_ai.examples.program import Program, Run, Settings
+from tinygrad_ai.examples.program import Program, Run, Settings, learn
 from tinygrad_ai.train import Trainer
 
 
@@ -42,7 +42,7 @@ def prepare(build: Callable[[], nn.Module], settings: Settings) -> Run:
     model = build().to(settings.device)
     optimizer = optim.Adam(model.parameters(), lr=settings.lr)
     trainer = Trainer(model, "cross_entropy", optimizer, ["accuracy"], jit=settings.jit)
-    return digits.run(trainer, partial(digits.learn, trainer, x, y, settings), x_test, y_test)
+    return digits.run(trainer, partial(learn, trainer, x, y, settings), x_test, y_test)
 
 
 # The peak was chosen on the last tenth of the training digits, learning from the rest; accuracy

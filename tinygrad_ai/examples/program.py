@@ -1,4 +1,4 @@
-"""What a program of ``tinygrad-ai train`` is."""
+"""What a program of ``tinygrad-ai train`` is, and how all of them learn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinygrad_ai.train import History
+from tinygrad_ai.data import DataLoader
+from tinygrad_ai.optim.lr_scheduler import CosineAnnealingLR
+from tinygrad_ai.train import History, LRScheduler, Trainer
 from tinygrad_ai.train.terminal import Terminal
 
 
@@ -57,3 +59,24 @@ class Program:
     build: Callable[[], Any]
     prepare: Callable[[Settings], Run]
     defaults: tuple[Settings, ...]
+
+
+def learn(
+    trainer: Trainer, x: Any, y: Any, settings: Settings, progress: bool, **more: Any
+) -> History:
+    """Fits ``trainer``, its learning rate falling to 0 along half a cosine, a step a batch.
+
+    Data as ``trainer.fit`` takes them; a DataLoader ``x`` has batches of its own.
+    """
+    batches = len(x) if isinstance(x, DataLoader) else -(-len(x) // settings.batch_size)
+    decay = CosineAnnealingLR(trainer.optimizer, settings.epochs * batches)
+    return trainer.fit(
+        x,
+        y,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        callbacks=[LRScheduler(decay, per="batch")],
+        progress=progress,
+        seed=settings.seed,
+        **more,
+    )

@@ -14,11 +14,10 @@ import numpy as np
 from tinygrad_ai import data, nn, optim, plots, random
 from tinygrad_ai.creation import ones
 from tinygrad_ai.data.text import PADDING, LengthLoader, PaddedSequences, Tokenizer, clean
-from tinygrad_ai.examples.program import Run, Settings
+from tinygrad_ai.examples.program import Run, Settings, learn
 from tinygrad_ai.explain.attribution import integrated_gradients, paint_words
 from tinygrad_ai.ops.elementwise import where
-from tinygrad_ai.optim.lr_scheduler import CosineAnnealingLR
-from tinygrad_ai.train import History, LRScheduler, Trainer
+from tinygrad_ai.train import Trainer
 from tinygrad_ai.train.terminal import Terminal
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -84,16 +83,6 @@ def prepare(
     # Batches have many widths: to compile a step for each would take longer than it saves.
     trainer = Trainer(model, "bce_with_logits", optimizer, ["accuracy"], jit=False)
 
-    def fit(progress: bool) -> History:
-        decay = CosineAnnealingLR(optimizer, settings.epochs * len(train))
-        return trainer.fit(
-            train,
-            epochs=settings.epochs,
-            callbacks=[LRScheduler(decay, per="batch")],
-            progress=progress,
-            seed=settings.seed,
-        )
-
     def readings() -> list[Reading]:
         """Short test reviews: the first two that were read rightly, and the first that was not."""
         short = np.flatnonzero(test.lengths <= SHORT)
@@ -104,7 +93,7 @@ def prepare(
     return Run(
         model=model,
         summary=model.summary((1, LENGTH), dtype="int64"),
-        fit=fit,
+        fit=partial(learn, trainer, train, None, settings),
         test=lambda: trainer.evaluate(test),
         show=lambda terminal: [line for r in readings() for line in ["", *r.lines(terminal)]][1:],
         chance=math.log(2),

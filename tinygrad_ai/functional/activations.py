@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_ai import random
+from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import DTypeError, ValueRangeError
 from tinygrad_ai.ops import special
 from tinygrad_ai.ops.activations import elu_, gelu_erf, gelu_tanh, leaky_relu_, silu
@@ -105,8 +106,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Any:
     So the expected value stays, and nothing is done otherwise (Srivastava et al., 2014). Draws from
     ``tinygrad_ai.random``. Raises ValueRangeError unless 0 ≤ p ≤ 1.
     """
-    if not 0 <= p <= 1:
-        raise ValueRangeError(f"dropout: p must lie in [0, 1], got {p}")
+    probability(p, "dropout: p")
     if not training or p == 0:
         return input
     kept = random.bernoulli(1 - p, input.shape, input.dtype, input.device)

@@ -147,6 +147,11 @@ def _last_axes(name: str, input: Any, normalized_shape: Any, *params: Any) -> tu
 # --------------------------------------------------------------------------------------- tables
 
 
+def arrayed(value: Any) -> Any:
+    """``value`` itself, or a list as an array."""
+    return value if hasattr(value, "dtype") else np.asarray(value)
+
+
 def known(value: Any) -> np.ndarray[Any, Any] | None:
     """The elements of ``value`` if they can be looked at for free.
 
@@ -162,7 +167,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     The row ``padding_idx`` gets no gradient. Raises DTypeError unless the input has integers,
     IndexRangeError (an IndexError) for one that is not a row.
     """
-    input = input if hasattr(input, "dtype") else np.asarray(input)
+    input = arrayed(input)
     if input.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, not {input.dtype}")
     rows, found = weight.shape[0], known(input)
@@ -181,7 +186,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     Without ``num_classes`` it is the largest label + 1. Raises DTypeError unless the labels are
     integers, IndexRangeError where one is out of range.
     """
-    tensor = tensor if hasattr(tensor, "dtype") else np.asarray(tensor)
+    tensor = arrayed(tensor)
     if tensor.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: labels must be integers, not {tensor.dtype}")
     classes = int(tensor.max()) + 1 if num_classes < 0 else num_classes

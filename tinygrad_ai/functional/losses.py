@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import Value
+from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, warn_user
-from tinygrad_ai.functional.layers import known
+from tinygrad_ai.functional.layers import arrayed, known
 from tinygrad_ai.ops.activations import bce, bce_logits
 from tinygrad_ai.ops.elementwise import absolute, astype, clip, exp, square, where, widened
 from tinygrad_ai.ops.index import take, take_along_axis
@@ -43,9 +44,10 @@ def _weighted(name: str, losses: Any, weight: Any) -> Any:
 
 def _averaged(name: str, losses: Any, weight: Any, reduction: str) -> Any:
     """The weighted losses reduced, "mean" to the weighted mean."""
+    weight = None if weight is None else _like(losses, weight)
     losses = _weighted(name, losses, weight)
     if weight is not None and reduction == "mean":
-        return _mean_of(losses, _like(losses, weight))
+        return _mean_of(losses, weight)
     return _reduced(name, losses, reduction)
 
 
@@ -73,7 +75,7 @@ def _matched(name: str, input: Any, target: Any) -> Any:
 
 def _like(input: Any, value: Any) -> Any:
     """``value`` in the dtype of ``input``, unless that holds integers, which have no fractions."""
-    value = value if hasattr(value, "dtype") else np.asarray(value)
+    value = arrayed(value)
     integers = input.dtype.kind != "f"
     return value if integers or value.dtype == input.dtype else astype(value, dtype=input.dtype)
 
@@ -182,11 +184,10 @@ def cross_entropy(
     its first row, then all, lie in [0, 1] and add up to 1 within 1e-4, or a softmax made it.
     """
     name = "cross_entropy"
-    if not 0 <= label_smoothing <= 1:
-        raise ValueRangeError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
+    probability(label_smoothing, f"{name}: label_smoothing")
     x, weight = _classes_last(name, input), _class_weight(name, input, weight)
     _warn_of_softmax(input, x)
-    target = target if hasattr(target, "dtype") else np.asarray(target)
+    target = arrayed(target)
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(input.shape):
         shares = _classes_last(name, _like(input, target))
         losses = _soft_cross_entropy(x, shares, weight, label_smoothing)
@@ -276,7 +277,7 @@ def _shares(labels: Any, weight: Any, ignore: int, dtype: Any) -> Any:
 
 def _labels(name: str, target: Any, input: Any, x: Any, ignore: int) -> tuple[Any, bool]:
     """The checked class labels, and whether it is sure that none is to be ignored."""
-    labels = target if hasattr(target, "dtype") else np.asarray(target)
+    labels = arrayed(target)
     classes, shape = x.shape[-1], tuple(x.shape[:-1])
     if labels.dtype.kind not in "iu":
         raise DTypeError(

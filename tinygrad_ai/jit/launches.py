@@ -23,7 +23,6 @@ from tinygrad_ai.kernels.cpu.pack import Packing, emit_pack
 from tinygrad_ai.kernels.cpu.simd import Native, host_lanes
 from tinygrad_ai.ops.products import linear_
 
-ALIGN = 64  # bytes of a cache line
 MOST_ALONE = 1 << 15  # elements that one thread does sooner than several
 
 
@@ -170,10 +169,7 @@ class Lowering:
             key=f"{lanes} {program.key()}",
             writes=program.writes,
             offsets=program.offsets,
-            scratch={
-                k: padded(program.columns * program.operands[k].dtype.itemsize)
-                for k in program.scratch
-            },
+            scratch=program.scratch_bytes(),
             size=kernel.size,
             unit=host_lanes() if flat else 1,
         )
@@ -213,8 +209,3 @@ def _call(fused: Fused, single: Single, memory: dict[Var, Any]) -> Call:
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where an array stands in memory."""
     return array.__array_interface__["data"][0]
-
-
-def padded(size: int) -> int:
-    """``size`` bytes, up to the next multiple of a cache line."""
-    return -(-size // ALIGN) * ALIGN

@@ -17,11 +17,11 @@ from tinygrad_ai.jit.lower_cpu import Evaluator, combined
 from tinygrad_ai.kernels.cpu.simd import (
     I64,
     KERNEL,
-    POINTER,
     Simd,
     element_type,
     host_lanes,
     looped,
+    operands_of,
 )
 
 CHAINS = 4
@@ -43,9 +43,7 @@ def emit_columns(
     out_dtype, in_dtype = dtypes
     lanes = host_lanes(out_dtype)
     simd = Simd(build, lanes)
-    out, source = (
-        build.load(build.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER) for k in range(2)
-    )
+    out, source = operands_of(build, table, 2)
     none = simd.constant(out_dtype, identity_of(fold, out_dtype))
 
     def block(

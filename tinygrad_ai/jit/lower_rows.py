@@ -17,7 +17,7 @@ from tinygrad_ai.jit.lower import identity_of, index, stride
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
 from tinygrad_ai.jit.rows import Folding, Phase, RowProgram
 from tinygrad_ai.kernels.cpu import vmath
-from tinygrad_ai.kernels.cpu.simd import I64, KERNEL, POINTER, Simd, host_lanes, looped
+from tinygrad_ai.kernels.cpu.simd import BYTE, I64, KERNEL, Simd, host_lanes, looped, operands_of
 
 Values = dict[Expr, ir.Value]
 
@@ -53,17 +53,10 @@ class RowWriter:
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.simd, self.one = Simd(self.builder, lanes), Simd(self.builder, 1)
         table, self.begin, self.end, self.part = function.args
-        self.operands = [
-            self.builder.load(self.builder.gep(table, [I64(k)], source_etype=POINTER), typ=POINTER)
-            for k in range(len(program.operands))
-        ]
-        for k in program.scratch:
-            bytes_apart = program.columns * program.operands[k].dtype.itemsize
-            bytes_apart += -bytes_apart % 64
-            start = self.builder.mul(self.part, I64(bytes_apart))
-            self.operands[k] = self.builder.gep(
-                self.operands[k], [start], source_etype=ir.IntType(8)
-            )
+        self.operands = operands_of(self.builder, table, len(program.operands))
+        for k, size in program.scratch_bytes().items():  # a row for each thread
+            start = self.builder.mul(self.part, I64(size))
+            self.operands[k] = self.builder.gep(self.operands[k], [start], source_etype=BYTE)
         self.column = len(program.shape) - 1
         self.roots = [e for phase in program.phases for e in _expressions(phase)]
         self.fixed: dict[int, Values] = {lanes: {}, 1: {}}

@@ -17,10 +17,11 @@ from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.config import threads, wanted_threads
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
-from tinygrad_ai.jit.launches import ALIGN, Call, Launch, Lowering, address, padded
+from tinygrad_ai.jit.launches import Call, Launch, Lowering, address
 from tinygrad_ai.jit.program import Input, Program, Var
 from tinygrad_ai.jit.threads import Pace, run_launches
 from tinygrad_ai.jit.update import Update
+from tinygrad_ai.kernels.cpu.simd import LINE, padded
 
 
 class Space:
@@ -54,8 +55,8 @@ class Space:
 
 def aligned(size: int) -> np.ndarray[Any, Any]:
     """``size`` bytes of zeros that begin with a cache line."""
-    room = np.zeros(size + ALIGN, np.uint8)
-    skip = -address(room) % ALIGN
+    room = np.zeros(size + LINE, np.uint8)
+    skip = -address(room) % LINE
     return room[skip : skip + size]
 
 

@@ -17,6 +17,7 @@ from tinygrad_ai.jit.lower import Operand, dot, index, load, moved_element
 from tinygrad_ai.jit.program import Equation, Var
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import View
+from tinygrad_ai.kernels.cpu.simd import padded
 
 CHEAP = {"add", "subtract", "multiply", "maximum", "minimum", "negative", "absolute", "where"}
 
@@ -81,6 +82,10 @@ class RowProgram:
             lines.append(f"values {[(s.attr, named[e]) for s, e in phase.row_values]}")
             lines.append(f"row stores {[(k, s.attr) for k, s in phase.row_stores]}")
         return "\n".join(lines)
+
+    def scratch_bytes(self) -> dict[int, int]:
+        """The bytes of each scratch operand: a row."""
+        return {k: padded(self.columns * self.operands[k].dtype.itemsize) for k in self.scratch}
 
     # ------------------------------------------------------------------------------------ phases
 

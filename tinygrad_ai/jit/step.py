@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,6 +55,9 @@ def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> A
     return Step(function, debug)
 
 
+_steps: weakref.WeakSet[Step] = weakref.WeakSet()
+
+
 class Step:
     """A function and what was compiled of it; see :func:`jit`."""
 
@@ -63,6 +68,7 @@ class Step:
         self.plans: dict[Any, list[Plan]] = {}
         self.captures = 0
         self._lock = threading.RLock()
+        _steps.add(self)
         self._reason = "it has not been called"
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
@@ -145,6 +151,16 @@ class Step:
             )
         first.compile()
         return first
+
+
+def _after_fork() -> None:
+    """Whoever held a lock stayed with the parent."""
+    for step in _steps:
+        step._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _positional(leaves: list[Any]) -> Any:

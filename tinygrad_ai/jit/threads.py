@@ -113,5 +113,12 @@ def _pool(threads: int) -> Pool:
     return found
 
 
+def _after_fork() -> None:
+    _pools.clear()  # their threads stayed with the parent
+    _making.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(
+        before=_making.acquire, after_in_parent=_making.release, after_in_child=_after_fork
+    )

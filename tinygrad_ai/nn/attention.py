@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygrad_ai import functional as F
 from tinygrad_ai.creation import zeros
+from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import ShapeError, ValueRangeError, whole_number
 from tinygrad_ai.functional.attention import is_choice
 from tinygrad_ai.nn.init import xavier_uniform_
@@ -61,8 +62,7 @@ class MultiheadAttention(Module):
         self.vdim = embed_dim if vdim is None else whole_number(name, "vdim", vdim, 1)
         if embed_dim % num_heads:
             raise ValueRangeError(f"{name}: {num_heads} heads do not divide embed_dim {embed_dim}")
-        if not 0 <= dropout <= 1:
-            raise ValueRangeError(f"{name}: dropout must lie in [0, 1], got {dropout}")
+        probability(dropout, f"{name}: dropout")
         self.dropout = dropout
 
         def started(rows: int, columns: int) -> Parameter:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_ai.creation import zeros
+from tinygrad_ai.creation import asarray, zeros
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, whole_number
 from tinygrad_ai.functional import recurrent
 from tinygrad_ai.functional.recurrent import Recurrence, State, Weights
 from tinygrad_ai.nn.linear import uniform_parameter
 from tinygrad_ai.nn.module import Module
-from tinygrad_ai.tensor import Tensor
 
 NONLINEARITIES = {"tanh": recurrent.TANH, "relu": recurrent.RELU}
 
@@ -44,7 +43,7 @@ class RecurrentModule(Module):
     def _checked(self, input: Any, axes: Sequence[str]) -> Any:
         """``input`` as a tensor of real numbers with ``axes`` and input_size features."""
         name = type(self).__name__
-        x = input if isinstance(input, Tensor) else Tensor(input)
+        x = asarray(input)
         if x.ndim != len(axes) + 1 or x.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{name}: input must be ({', '.join(axes)}, {self.input_size}), got {x.shape}"
@@ -65,7 +64,7 @@ class RecurrentModule(Module):
         if len(parts) != count:
             wanted = "a pair (h, c), each" if count > 1 else "one array h"
             raise DTypeError(f"{name}: the initial state must be {wanted} of shape {shape}")
-        state = tuple(part if isinstance(part, Tensor) else Tensor(part) for part in parts)
+        state = tuple(map(asarray, parts))
         for letter, part in zip("hc", state, strict=False):
             if part.shape != shape:
                 raise ShapeError(f"{name}: initial {letter} must be {shape}, got {part.shape}")

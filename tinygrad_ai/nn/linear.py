@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_ai import functional as F
 from tinygrad_ai import random
+from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import ShapeError, ValueRangeError
 from tinygrad_ai.nn.module import Module, Parameter
 from tinygrad_ai.ops.movement import flatten
@@ -107,8 +108,7 @@ class Dropout(Module):
     """Sets elements to 0 with probability ``p`` in training, and scales the others by 1/(1-p)."""
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueRangeError(f"Dropout: p must lie in [0, 1], got {p}")
+        probability(p, "Dropout: p")
         self.p = p
 
     def forward(self, input: Any) -> Any:

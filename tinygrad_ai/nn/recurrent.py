@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_ai import functional as F
-from tinygrad_ai.creation import ones
-from tinygrad_ai.dtypes import real
+from tinygrad_ai.creation import asarray, ones
+from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, warn_user, whole_number
 from tinygrad_ai.functional import recurrent
 from tinygrad_ai.functional.layers import count_up, known
 from tinygrad_ai.functional.recurrent import State
+from tinygrad_ai.nn.attention import check_batch_first
 from tinygrad_ai.nn.cells import RecurrentModule, simple_recurrence
 from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.ops.logic import less
 from tinygrad_ai.ops.movement import concatenate, expand_dims, stack, unstack
-from tinygrad_ai.tensor import Tensor
 
 
 class _Recurrent(RecurrentModule):
@@ -36,14 +36,9 @@ class _Recurrent(RecurrentModule):
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
         name = type(self).__name__
-        if batch_first is not True:
-            raise ValueRangeError(
-                f"{name}: sequences are (batch, time, features): batch_first must be True, "
-                f"not {batch_first!r}"
-            )
+        check_batch_first(name, batch_first)
         for setting, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0 <= real(p, f"{name}: {setting}") <= 1:
-                raise ValueRangeError(f"{name}: {setting} must lie in [0, 1], got {p}")
+            probability(p, f"{name}: {setting}")
         self.num_layers = whole_number(name, "num_layers", num_layers, 1)
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
@@ -136,7 +131,7 @@ class _Recurrent(RecurrentModule):
             return expand_dims(self._within(x, lengths), -1)
         if mask is None:
             return None
-        found = mask if isinstance(mask, Tensor) else Tensor(mask)
+        found = asarray(mask)
         if found.dtype.kind != "b":
             raise DTypeError(f"{name}: mask must hold booleans, not {found.dtype}")
         if found.shape != (batch, time):
@@ -146,7 +141,7 @@ class _Recurrent(RecurrentModule):
     def _within(self, x: Any, lengths: Any) -> Any:
         """(batch, time): whether a step stands before its sequence's end."""
         name, (batch, time) = type(self).__name__, x.shape[:2]
-        found = lengths if isinstance(lengths, Tensor) else Tensor(lengths)
+        found = asarray(lengths)
         if found.dtype.kind not in "iu":
             raise DTypeError(f"{name}: lengths must be integers, not {found.dtype}")
         if found.shape != (batch,):

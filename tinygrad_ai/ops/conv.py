@@ -13,7 +13,6 @@ broadcast, which is how ``vmap`` batches them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,9 @@ from tinygrad_ai.ops.pool import (
     Pairs,
     Size,
     check_reach,
+    framed,
+    framed_size,
+    inside,
     overlap_added,
     per_axis,
     reach,
@@ -37,19 +39,8 @@ from tinygrad_ai.ops.products import in_float32, label
 def _padded_windows(
     xp: Any, x: Any, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
 ) -> Any:
-    if any(map(any, padding)):
-        rank = len(kernel)
-        inner = tuple(
-            slice(lo, lo + n) for (lo, _), n in zip(padding, x.shape[-rank:], strict=True)
-        )
-        out = xp.zeros((*x.shape[:-rank], *_padded(x.shape[-rank:], padding)), dtype=x.dtype)
-        out[(..., *inner)] = x
-        x = out
+    x = framed(xp, x, padding, 0)
     return windows_of(xp, x, kernel=kernel, stride=stride, dilation=dilation)
-
-
-def _padded(size: Sequence[int], padding: Pairs) -> Ints:
-    return tuple(lo + n + hi for n, (lo, hi) in zip(size, padding, strict=True))
 
 
 def _rows(xp: Any, weight: Any, rank: int, groups: int) -> Any:
@@ -97,9 +88,9 @@ def _input_grad(
     seen = xp.reshape(
         columns, (*columns.shape[:-3], channels, *weight.shape[-rank:], *dy.shape[-rank:])
     )
-    whole = overlap_added(xp, seen, shape=_padded(shape, padding), stride=stride, dilation=dilation)
-    inner = (slice(lo, lo + n) for (lo, _), n in zip(padding, shape, strict=True))
-    return whole[(..., *inner)]
+    size = framed_size(shape, padding)
+    whole = overlap_added(xp, seen, shape=size, stride=stride, dilation=dilation)
+    return whole[(..., *inside(shape, padding))]
 
 
 def _weight_grad(
@@ -331,7 +322,7 @@ def _convolved(
             f"{name}: channels differ: {label(x, 'x')} has {channels}, {label(weight, 'weight')} "
             f"with groups={groups} takes {taken}"
         )
-    check_reach(name, x, _padded(x.shape[-rank:], border), kernel, spread)
+    check_reach(name, x, framed_size(x.shape[-rank:], border), kernel, spread)
     result = conv_(
         x if x.ndim == rank + 2 else expand_dims(x, 0),
         weight,

@@ -74,18 +74,25 @@ def _taps(kernel: Ints, places: Ints, stride: Ints, dilation: Ints) -> Iterator[
         yield offset, (..., *seen)
 
 
-def _framed(xp: Any, x: Any, padding: Pairs, value: Any) -> Any:
+def framed(xp: Any, x: Any, padding: Pairs, value: Any) -> Any:
     """``x`` with a border of ``value`` around its last axes."""
     if not any(map(any, padding)):
         return x
     size = x.shape[-len(padding) :]
-    shape = (lo + n + hi for n, (lo, hi) in zip(size, padding, strict=True))
-    out = xp.full((*x.shape[: -len(padding)], *shape), value, dtype=x.dtype)
-    out[(..., *_inside(size, padding))] = x
+    shape = *x.shape[: -len(padding)], *framed_size(size, padding)
+    # fresh memory is zero: full would write it all once more
+    out = xp.full(shape, value, dtype=x.dtype) if value else xp.zeros(shape, dtype=x.dtype)
+    out[(..., *inside(size, padding))] = x
     return out
 
 
-def _inside(size: Sequence[int], padding: Pairs) -> tuple[slice, ...]:
+def framed_size(size: Sequence[int], padding: Pairs) -> Ints:
+    """The size of the last axes with their border."""
+    return tuple(lo + n + hi for n, (lo, hi) in zip(size, padding, strict=True))
+
+
+def inside(size: Sequence[int], padding: Pairs) -> tuple[slice, ...]:
+    """Where within its border an array lies whose last axes have this size."""
     return tuple(slice(lo, lo + n) for n, (lo, _) in zip(size, padding, strict=True))
 
 
@@ -98,7 +105,7 @@ def _lowest(dtype: Any) -> Any:
 def _max_pool(
     xp: Any, x: Any, *, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
 ) -> Any:
-    x = _framed(xp, x, padding, _lowest(x.dtype))
+    x = framed(xp, x, padding, _lowest(x.dtype))
     places = places_of(x.shape[-len(kernel) :], reach(kernel, dilation), stride)
     (_, first), *rest = _taps(kernel, places, stride, dilation)
     out = x[first].copy()
@@ -111,16 +118,16 @@ def _max_pool_grad(
     xp: Any, g: Any, x: Any, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
 ) -> Any:
     rank = len(kernel)
-    framed = _framed(xp, x, padding, -np.inf)
+    whole = framed(xp, x, padding, -np.inf)
     frame = {"kernel": kernel, "stride": stride, "dilation": dilation}
-    top = _max_pool(xp, framed, padding=((0, 0),) * rank, **frame)
+    top = _max_pool(xp, whole, padding=((0, 0),) * rank, **frame)
     taps = list(_taps(kernel, top.shape[-rank:], stride, dilation))
-    ties = [(framed[key] == top) | (framed[key] != framed[key]) for _, key in taps]
+    ties = [(whole[key] == top) | (whole[key] != whole[key]) for _, key in taps]
     share = g / sum(tie.astype(g.dtype) for tie in ties)
-    out = xp.zeros((*share.shape[:-rank], *framed.shape[-rank:]), dtype=g.dtype)
+    out = xp.zeros((*share.shape[:-rank], *whole.shape[-rank:]), dtype=g.dtype)
     for (_, key), tie in zip(taps, ties, strict=True):
         out[key] += xp.where(tie, share, 0)
-    return out[(..., *_inside(x.shape[-rank:], padding))]
+    return out[(..., *inside(x.shape[-rank:], padding))]
 
 
 def _picked(h: Any, x: Any, padding: Pairs, **params: Any) -> Any:
@@ -134,7 +141,7 @@ def _picked(h: Any, x: Any, padding: Pairs, **params: Any) -> Any:
 
 
 def _sum_pool(xp: Any, x: Any, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints) -> Any:
-    x = _framed(xp, x, padding, 0)
+    x = framed(xp, x, padding, 0)
     places = places_of(x.shape[-len(kernel) :], reach(kernel, dilation), stride)
     return sum(x[key] for _, key in _taps(kernel, places, stride, dilation))
 
@@ -143,11 +150,10 @@ def _sum_pool_grad(
     xp: Any, g: Any, shape: Ints, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints
 ) -> Any:
     rank = len(shape)
-    framed = (lo + n + hi for n, (lo, hi) in zip(shape, padding, strict=True))
-    out = xp.zeros((*g.shape[:-rank], *framed), dtype=g.dtype)
+    out = xp.zeros((*g.shape[:-rank], *framed_size(shape, padding)), dtype=g.dtype)
     for _, key in _taps(kernel, g.shape[-rank:], stride, dilation):
         out[key] += g
-    return out[(..., *_inside(shape, padding))]
+    return out[(..., *inside(shape, padding))]
 
 
 def _window_index(i: Any, kernel: Ints, stride: Ints, dilation: Ints) -> tuple[Any, ...]:
@@ -407,7 +413,7 @@ def _averaged(
     total = sum_pool(x, **params)
     if divisor is not None:
         return total / divisor
-    if not ceil_mode and (count_include_pad or not np.any(padding)):
+    if not np.any(more) and (count_include_pad or not np.any(padding)):
         return total / math.prod(params["kernel"])
     ones = zero(x) + 1
     if count_include_pad:  # the border counts, but not what ceil_mode adds after it

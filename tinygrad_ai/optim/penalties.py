@@ -41,13 +41,8 @@ def _listed(params: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [params] if isinstance(params, Tensor) else list(params)
 
 
-def _gradients(params: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    return [p.grad for p in _listed(params) if p.grad is not None]
-
-
-def _scale(grad: Tensor, factor: Any) -> None:
-    grad.array *= factor
-    grad.version[0] += 1
+def _with_gradients(params: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [p for p in _listed(params) if p.grad is not None]
 
 
 def clip_grad_norm_(
@@ -55,48 +50,45 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
-) -> float:
+) -> Any:
     """Scale all gradients together so that their norm is at most ``max_norm``; return the norm.
 
     The norm is that of all elements as one vector, before scaling; the factor is
     max_norm/(norm + 1e-6) where that is below 1 (Pascanu et al., 2013). A norm that is infinite or
-    NaN raises ValueRangeError with ``error_if_nonfinite``.
+    NaN raises ValueRangeError with ``error_if_nonfinite``. In a compiled step the norm is a tensor
+    of float64, and that check, which would read it, raises GraphError.
     """
     if not max_norm >= 0 or not norm_type > 0:
         raise ValueRangeError(
             f"clip_grad_norm_: needs max_norm ≥ 0 and norm_type > 0, got {max_norm}, {norm_type}"
         )
-    if mode.capture is not None:
-        return _captured_clip(_listed(parameters), max_norm, norm_type)
-    grads = _gradients(parameters)
-    norm = (
-        float(np.linalg.norm([_norm(g.array, norm_type) for g in grads], norm_type))
-        if grads
-        else 0.0
-    )
-    if error_if_nonfinite and not np.isfinite(norm):
-        raise ValueRangeError(f"clip_grad_norm_: the norm of the gradients is {norm}")
-    factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:
-        for grad in grads:
-            _scale(grad, factor)
-    return norm
-
-
-def _captured_clip(params: list[Tensor], max_norm: float, order: float) -> Any:
-    """The same as part of a compiled step; the norm is a tensor of float64 then."""
-    held = [p for p in params if p.grad is not None]
+    held = _with_gradients(parameters)
     with no_grad():
-        wide = [absolute(p.grad.astype(np.float64)) for p in held]
-        if order == np.inf:
-            norm: Any = functools.reduce(maximum, [amax(g) for g in wide])
-        else:
-            norm = functools.reduce(operator.add, [sum_over(g**order) for g in wide])
-            norm = norm ** (1 / order)
-        factor = minimum(max_norm / (norm + 1e-6), 1.0)
-        for p in held:
-            p.grad = p.grad * factor.astype(p.grad.dtype)
+        norm = _norm_of([p.grad for p in held], norm_type)
+        if error_if_nonfinite and not np.isfinite(float(norm)):
+            raise ValueRangeError(f"clip_grad_norm_: the norm of the gradients is {norm}")
+        factor = max_norm / (norm + 1e-6)
+        if isinstance(norm, Tensor):
+            share = minimum(factor, 1.0)
+            for p in held:
+                p.grad = p.grad * share.astype(p.grad.dtype)
+        elif not factor >= 1:
+            for p in held:
+                p.grad.array *= factor
+                p.grad.version[0] += 1
     return norm
+
+
+def _norm_of(grads: list[Any], order: float) -> Any:
+    """The norm of all elements, a number; in a compiled step a tensor of float64."""
+    if not grads:
+        return 0.0
+    if mode.capture is None:
+        return float(np.linalg.norm([_norm(g.array, order) for g in grads], order))
+    wide = [absolute(g.astype(np.float64)) for g in grads]
+    if order == np.inf:
+        return functools.reduce(maximum, [amax(g) for g in wide])
+    return functools.reduce(operator.add, [sum_over(g**order) for g in wide]) ** (1 / order)
 
 
 def _norm(array: Any, order: float) -> float:
@@ -110,9 +102,10 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueRangeError(f"clip_grad_value_: clip_value must be ≥ 0, got {clip_value}")
     if mode.capture is not None:
-        for p in (p for p in _listed(parameters) if p.grad is not None):
+        for p in _with_gradients(parameters):
             p.grad = p.grad.clip(-clip_value, clip_value)
         return
-    for grad in _gradients(parameters):
-        backend_of(grad.array).xp.clip(grad.array, -clip_value, clip_value, out=grad.array)
-        grad.version[0] += 1
+    for p in _with_gradients(parameters):
+        array = p.grad.array
+        backend_of(array).xp.clip(array, -clip_value, clip_value, out=array)
+        p.grad.version[0] += 1

@@ -14,6 +14,7 @@ function (a pair written by hand) says so with ``composes = False``, and they sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ from tinygrad_ai.testing.measures import (
 from tinygrad_ai.testing.samples import LAYOUTS
 from tinygrad_ai.transforms.tree import flatten
 
-Property = Callable[[Adapter, Any, Arrays, np.random.Generator], bool]
+Rng = np.random.Generator
+Property = Callable[[Adapter, Any, Arrays, Rng], bool]
 PROPERTIES: dict[str, Property] = {}
 
 
@@ -43,29 +45,36 @@ def _property(check: Property) -> Property:
     return check
 
 
+def _of_outputs(check: Callable[[Adapter, Any, Arrays, Arrays, Rng], bool]) -> Property:
+    """A property that is told the outputs; it says nothing where ``smooth_outputs`` are none."""
+
+    @_property
+    @wraps(check)
+    def asked(adapter: Adapter, f: Any, arrays: Arrays, rng: Rng) -> bool:
+        outputs = smooth_outputs(adapter, f, arrays)
+        return outputs is not None and check(adapter, f, arrays, outputs, rng)
+
+    return asked
+
+
 # ------------------------------------------------------------------------- against the numbers
 
 
-@_property
-def oracle(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def oracle(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """The gradient is the derivative that differences show; kinks allow their interval.
 
     False where the checker is inconclusive.
     """
-    if smooth_outputs(adapter, f, arrays) is None:
-        return False
     report = check_gradients(f, *arrays, adapter=adapter, seed=int(rng.integers(2**31)))
     if report.verdict == "fail":
         raise AssertionError(report.text())
     return report.verdict == "pass"
 
 
-@_property
-def hessian_symmetric(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def hessian_symmetric(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """⟨w, H u⟩ = ⟨u, H w⟩: else what ``vjp`` gives is the gradient of no function."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None:
-        return False
     v = [signed(rng, y) for y in outputs]
     at = [arrays[k] for k in sloped(arrays)]
     u, w = ([signed(rng, x) for x in at] for _ in range(2))
@@ -90,12 +99,9 @@ def hessian_symmetric(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.G
 # ------------------------------------------------------------------------- in the cotangent
 
 
-@_property
-def linear(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def linear(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """vjp(2u - v) = 2 vjp(u) - vjp(v)."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None:
-        return False
     u, v = ([signed(rng, y) for y in outputs] for _ in range(2))
     both = [np.asarray(2 * a - b, dtype=a.dtype) for a, b in zip(u, v, strict=True)]
     one, other = (gradients(adapter, f, arrays, w) for w in (u, v))
@@ -106,27 +112,21 @@ def linear(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -
     return True
 
 
-@_property
-def zero(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def zero(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """A zero cotangent gives exact zeros."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None:
-        return False
     for g in gradients(adapter, f, arrays, [np.zeros_like(y) for y in outputs]):
         assert not g.any(), f"a zero cotangent gives {g!r}"
     return True
 
 
-@_property
-def twice(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def twice(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """The same call gives the same bits again, and two backward passes add up to twice.
 
     The second half is asked of adapters with ``accumulated(f, arrays, cotangents)``: what ``.grad``
     holds after two passes through one graph.
     """
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None:
-        return False
     v = [signed(rng, y) for y in outputs]
     first, second = (gradients(adapter, f, arrays, v) for _ in range(2))
     for g, h in zip(first, second, strict=True):
@@ -141,11 +141,10 @@ def twice(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) ->
 # -------------------------------------------------------------------------- in composition
 
 
-@_property
-def fan_out(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def fan_out(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """A value used twice gets the sum of both gradients: f(x) and f(x), and f(x, x)."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None or not adapter.composes:
+    if not adapter.composes:
         return False
     u, v = ([signed(rng, y) for y in outputs] for _ in range(2))
 
@@ -166,11 +165,10 @@ def fan_out(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) 
     return True
 
 
-@_property
-def chain(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def chain(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """The gradient of f(2x)² is 2·vjp of f with the cotangent times 2·f."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None or not adapter.composes:
+    if not adapter.composes:
         return False
     moving = set(sloped(arrays))
     halves = [x / 2 if k in moving else x for k, x in enumerate(arrays)]
@@ -190,8 +188,8 @@ def chain(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) ->
 # ------------------------------------------------------------------- in shapes and layouts
 
 
-@_property
-def broadcast(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def broadcast(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """Broadcasting inputs = expanding them and summing the gradients over the copies.
 
     It speaks of calls in which some input is broadcast and expanding changes no value.
@@ -200,8 +198,7 @@ def broadcast(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
     except ValueError:
         return False
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None or all(x.shape == shape for x in arrays):
+    if all(x.shape == shape for x in arrays):
         return False
     if any(y.shape != shape for y in outputs):
         return False
@@ -223,7 +220,7 @@ def _summed(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 @_property
-def layout(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+def layout(adapter: Adapter, f: Any, arrays: Arrays, rng: Rng) -> bool:
     """Transposed, reversed, stepped and read-only inputs and cotangents change nothing."""
     plain = [np.array(x, order="C") for x in arrays]
     values = smooth_outputs(adapter, f, plain)
@@ -240,7 +237,7 @@ def layout(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -
 
 
 @_property
-def zero_size(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+def zero_size(adapter: Adapter, f: Any, arrays: Arrays, rng: Rng) -> bool:
     """Where the leading axis has size 0 every gradient has the shape and dtype of its input.
 
     The first input is cut to nothing, and the others where they align with it; a function that
@@ -271,16 +268,13 @@ def _cut(x: Array, axis: int, size: int) -> Array:
     return x[key]
 
 
-@_property
-def batch(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def batch(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """Of a stack of inputs, value and gradient are the stacks of the single ones.
 
     Asked of ``adapter.batched(f)`` (a function over the leading axis of all inputs) where there is
     one, else of ``f`` itself if its values of the stack are the stack of its values.
     """
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None:
-        return False
     moving = set(sloped(arrays))
     other = [
         np.asarray(x * rng.uniform(0.95, 1, x.shape), x.dtype) if k in moving else x
@@ -315,11 +309,9 @@ def batch(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) ->
 # ------------------------------------------------------------------------ dtypes and memory
 
 
-@_property
-def dtype_shape(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def dtype_shape(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """A gradient has the dtype and the shape of its input, in float64, 32 and, if it runs, 16."""
-    if smooth_outputs(adapter, f, arrays) is None:
-        return False
     moving = set(sloped(arrays))
     for dtype in (np.float64, np.float32, np.float16):
         narrow = [x.astype(dtype) if k in moving else x for k, x in enumerate(arrays)]
@@ -338,11 +330,9 @@ def dtype_shape(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generat
     return True
 
 
-@_property
-def precision(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def precision(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """The float32 gradient is the float64 gradient at the same point, to float32's precision."""
-    if smooth_outputs(adapter, f, arrays) is None:
-        return False
     moving = set(sloped(arrays))
     narrow = [x.astype(np.float32) if k in moving else x for k, x in enumerate(arrays)]
     wide = [x.astype(np.float64) if k in moving else x for k, x in enumerate(narrow)]
@@ -354,7 +344,7 @@ def precision(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator
 
 
 @_property
-def no_mutation(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+def no_mutation(adapter: Adapter, f: Any, arrays: Arrays, rng: Rng) -> bool:
     """Neither the call nor its gradient changes inputs or cotangents."""
     given = [np.array(x) for x in arrays]
     outputs = smooth_outputs(adapter, f, given)
@@ -371,12 +361,9 @@ def no_mutation(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generat
     return True
 
 
-@_property
-def no_alias(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def no_alias(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """Gradients share no memory with one another, with the inputs or with the cotangents."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None:
-        return False
     given = [np.array(x) for x in arrays]
     v = [signed(rng, y) for y in outputs]
     known = [(f"input {k}", x) for k, x in enumerate(given)]
@@ -392,14 +379,13 @@ def no_alias(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator)
 # ----------------------------------------------------------------------------------- compiled
 
 
-@_property
-def compiled(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def compiled(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """Compiled, ``f`` has the values and gradients that it has eagerly.
 
     Asked of adapters with ``compiled``, the adapter of the same functions compiled.
     """
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None or not hasattr(adapter, "compiled"):
+    if not hasattr(adapter, "compiled"):
         return False
     v = [signed(rng, y) for y in outputs]
     same("compiled values", adapter.compiled.call(f, arrays), outputs)
@@ -408,11 +394,10 @@ def compiled(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator)
     return True
 
 
-@_property
-def threads(adapter: Adapter, f: Any, arrays: Arrays, rng: np.random.Generator) -> bool:
+@_of_outputs
+def threads(adapter: Adapter, f: Any, arrays: Arrays, outputs: Arrays, rng: Rng) -> bool:
     """A compiled function gives the same bits on one, two and three threads."""
-    outputs = smooth_outputs(adapter, f, arrays)
-    if outputs is None or not hasattr(adapter, "compiled"):
+    if not hasattr(adapter, "compiled"):
         return False
     v = [signed(rng, y) for y in outputs]
     found = []

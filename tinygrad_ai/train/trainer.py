@@ -35,7 +35,7 @@ class Trainer:
             model's parameters, or a class or function that makes one from them.
         metrics: names ("accuracy", "f1_score"…) or callables ``(y_true, y_pred) -> float`` on
             arrays; or a dict that names them.
-        jit: compile the training step; until there is a compiler it runs eagerly.
+        jit: compile the training step; one that cannot be compiled runs eagerly, with a warning.
         debug: run eagerly whatever ``jit`` says, so that print and a debugger work, and stop at
             the first operation that makes a NaN or an infinity.
         clip_norm: scale the gradients of a step so that their norm is at most this.
