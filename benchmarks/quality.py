@@ -1,11 +1,12 @@
 """How good the programs of ``tinygrad-ai train`` get, beside the same programs in torch.
 
 ``python -m benchmarks.quality [--only PROGRAM …] [--seeds 0 1 2] [--json FILE]`` (extra ``bench``)
-trains every program with its defaults, each seed in a process of its own: ours through the command
-line, torch's twin (``benchmarks/twins/``) with one thread like ours. With ``--json`` finished runs
-are kept in FILE and are not repeated while the program's settings are the same, so that it can be
-stopped and goes on where it was. The
-seconds in the table are the processor's, which other work on the machine changes least.
+trains every program with its defaults, each seed in a process of its own, ours and torch's twin
+(``benchmarks/twins/``) in turns: ours through the command line. With ``--json`` finished runs are
+kept in FILE and are not repeated while the program's settings are the same, so that it can be
+stopped and goes on where it was. Both have one thread, and the seconds in the table are the
+processor's, which other work on the machine changes least; with ``--threads all`` both take as many
+as they like, and the seconds are those of the clock.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tinygrad_ai.cli import THREADS
 from tinygrad_ai.examples import PROGRAMS, Program, Settings
 from tinygrad_ai.files import atomic_write
 
-#: {"program", "by", "settings", "seconds", "cpu_seconds" (the processor's), "test"}
+#: {"program", "by", "threads", "settings", "seconds", "cpu_seconds" (the processor's), "test"}
 Result = dict[str, Any]
 BY = ("ours", "torch")
 
@@ -39,7 +40,7 @@ def settings_of(program: Program, small: bool, seed: int) -> Settings:
     return replace(program.defaults[0 if small else -1], seed=seed)
 
 
-def run(program: str, small: bool, seed: int, by: str) -> Result:
+def run(program: str, small: bool, seed: int, by: str, threads: str) -> Result:
     """Trains and tests in a fresh process. Raises RuntimeError with its errors where it fails."""
     settings = settings_of(PROGRAMS[program], small, seed)
     with tempfile.TemporaryDirectory() as out:
@@ -53,7 +54,7 @@ def run(program: str, small: bool, seed: int, by: str) -> Result:
                 [sys.executable, "-m", *module],
                 stdout=stdout,
                 stderr=stderr,
-                env={**os.environ, **dict.fromkeys(THREADS, "1")},
+                env={**os.environ, **(dict.fromkeys(THREADS, "1") if threads == "1" else {})},
             )
             _, status, usage = os.wait4(process.pid, 0)  # it knows the processor's time
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -61,7 +62,7 @@ def run(program: str, small: bool, seed: int, by: str) -> Result:
         if process.returncode:
             raise RuntimeError(f"{program}, seed {seed}, {by}:\n{errors.read_text()[-2000:]}")
         test = json.loads(printed.read_text().splitlines()[-1])["test"]
-    facts = {"program": program, "by": by, "settings": asdict(settings)}
+    facts = {"program": program, "by": by, "threads": threads, "settings": asdict(settings)}
     busy = usage.ru_utime + usage.ru_stime
     return {**facts, "seconds": round(seconds, 1), "cpu_seconds": round(busy, 1), "test": test}
 
@@ -71,6 +72,7 @@ def collect(
     seeds: Iterable[int],
     sides: Iterable[str],
     small: bool,
+    threads: str,
     jobs: int,
     path: Path | None,
     say: Callable[[str], None],
@@ -80,11 +82,11 @@ def collect(
     results = [result for result in kept if _up_to_date(result)]
     known = {_key(result) for result in results}
     wanted = [
-        (program, small, seed, by)
+        (program, small, seed, by, threads)
         for program in programs
         for seed in seeds
         for by in sides
-        if (program, by, settings_of(PROGRAMS[program], small, seed)) not in known
+        if (program, by, threads, settings_of(PROGRAMS[program], small, seed)) not in known
     ]
     pool = ThreadPoolExecutor(jobs)
     try:
@@ -100,34 +102,39 @@ def collect(
     return results
 
 
-def _key(result: Result) -> tuple[str, str, Settings]:
-    return result["program"], result["by"], Settings(**result["settings"])
+def _key(result: Result) -> tuple[str, str, str, Settings]:
+    settings = Settings(**result["settings"])
+    return result["program"], result["by"], result["threads"], settings
 
 
 def _up_to_date(result: Result) -> bool:
     """Whether the program still has the settings that the result was made with."""
-    program, _, settings = _key(result)
+    program, _, _, settings = _key(result)
     return any(replace(d, seed=settings.seed) == settings for d in PROGRAMS[program].defaults)
 
 
 def table(results: list[Result]) -> str:
     """Markdown: for each program and measure, mean ± half of the range over the seeds."""
-    lines = ["| program | data | measure | seeds | ours | torch | seconds, ours | torch |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for program, data in dict.fromkeys(map(_row, results)):
-        rows = [r for r in results if _row(r) == (program, data)]
+    lines = [
+        "| program | data | threads | measure | seeds | ours | torch | seconds, ours | torch |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for program, data, threads in dict.fromkeys(map(_row, results)):
+        rows = [r for r in results if _row(r) == (program, data, threads)]
         sides = [[r for r in rows if r["by"] == by] for by in BY]
         measures = rows[0]["test"]
         for measure in [m for m in measures if not m.endswith("loss")] or list(measures):
             scores = [_spread([r["test"][measure] for r in side], 4) for side in sides]
-            times = [_spread([r["cpu_seconds"] for r in side], 0) for side in sides]
+            clock = "cpu_seconds" if threads == "1" else "seconds"
+            times = [_spread([r[clock] for r in side], 0) for side in sides]
             seeds = len({r["settings"]["seed"] for r in rows})
-            lines.append(f"| {' | '.join([program, data, measure, str(seeds), *scores, *times])} |")
+            cells = [program, data, threads, measure, str(seeds), *scores, *times]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _row(result: Result) -> tuple[str, str]:
-    return result["program"], result["settings"]["data"]
+def _row(result: Result) -> tuple[str, str, str]:
+    return result["program"], result["settings"]["data"], result["threads"]
 
 
 def _spread(values: list[float], digits: int) -> str:
@@ -143,6 +150,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--by", nargs="+", choices=BY, default=BY, help="run only one of the two")
     parser.add_argument("--small", action="store_true", help="the bundled data sets")
+    parser.add_argument("--threads", choices=["1", "all"], default="1", help="of both (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep finished runs here")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (1)")
     parser.add_argument("--twin", choices=PROGRAMS, metavar="PROGRAM", help="one run of torch's")
@@ -153,7 +161,7 @@ def main() -> None:
         print(json.dumps({"test": twin(asked.twin)(settings)}))
     else:
         say = partial(print, file=sys.stderr, flush=True)
-        what = asked.only, asked.seeds, asked.by, asked.small
+        what = asked.only, asked.seeds, asked.by, asked.small, asked.threads
         print(table(collect(*what, asked.jobs, asked.json, say)))
 
 

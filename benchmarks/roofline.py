@@ -1,13 +1,11 @@
 """The least that a step can take: its arithmetic at the machine's peak, its bytes at its bandwidth.
 
-The step is our captured program. A product of (M, K) and (K, N) counts 2·M·N·K, an elementwise
-operation one for each element made, a reduction one for each element read. Only what comes from
+The step is our captured program, counted as :mod:`tinygrad_ai.jit.cost` does. Only what comes from
 outside and what must be there afterwards is moved: a perfect compiler keeps the rest in the cache.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,30 +15,16 @@ import numpy as np
 
 from tinygrad_ai import Tensor, matmul
 from tinygrad_ai.jit import jit
-
-PRODUCTS = ("matmul", "linear")
+from tinygrad_ai.jit.cost import flops
 
 
 def cost(program: Any) -> tuple[float, float]:
     """FLOPs and bytes of a :class:`tinygrad_ai.jit.program.Program`."""
-    flops = sum(_flops(e) for e in program.equations)
+    arithmetic = sum(map(flops, program.equations))
     arrays = {id(v): v.nbytes for v in [i.var for i in program.inputs] + program.outputs}
     written = sum(v.nbytes for v in {id(v): v for v in program.outputs}.values())
     read = sum(arrays.values()) - written
-    return float(flops), float(read + written)
-
-
-def _flops(e: Any) -> int:
-    made = sum(v.size for v in e.outputs)
-    kind = getattr(e.operation, "kind", "elementwise")  # an optimiser's update has none
-    if e.name in PRODUCTS:
-        return 2 * made * e.inputs[0].shape[-1]
-    if kind == "contraction":  # a convolution that was not written out
-        weight = e.inputs[1].shape
-        return 2 * made * math.prod(weight[1:])
-    if kind == "movement":
-        return 0
-    return sum(v.size for v in e.reads()) if kind == "reduction" else made
+    return float(arithmetic), float(read + written)
 
 
 def probe(seconds: float = 0.5) -> tuple[float, float]:

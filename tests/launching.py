@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinygrad_ai.kernels.cpu.simd import Native
+from tinygrad_ai.kernels.cpu.machine import Native
 
 TOLERANCE = {"float32": {"rtol": 1e-4, "atol": 2e-4}, "float64": {"rtol": 1e-11, "atol": 1e-11}}
 GUARD = 16

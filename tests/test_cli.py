@@ -392,6 +392,7 @@ def test_predict_refuses_what_it_cannot_read(model, tmp_path, capsys) -> None:
     io.save({"w": np.zeros(3)}, misfit, io.read_metadata(model))
     for arguments, message in [
         ((model, tmp_path / "none.png"), "cannot read .*none.png: No such file"),
+        ((model, "a fine film"), "read a fine film: No such file; .* reads pictures of digits"),
         ((model, tmp_path), "cannot read .*: Is a directory"),
         ((model, text), "cannot read .*a.txt: it is not a picture"),
         ((model, cut), "cannot read .*cut.png: it is not a whole picture"),

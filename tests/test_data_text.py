@@ -167,6 +167,11 @@ STATE = FITTED.state_dict()
         (lambda: PaddedSequences([[1]], [1, 2]), DTypeError, "not an array"),
         (lambda: PaddedSequences([[1]], np.arange(2)), ShapeError, "first dimensions differ"),
         (lambda: PaddedSequences([[1]], padding="both"), ValueRangeError, "padding 'both'"),
+        (
+            lambda: PaddedSequences([[1]], pad_to_multiple_of=0),
+            ValueRangeError,
+            "at least 1, not 0",
+        ),
         (lambda: dates.pairs(40000), ValueRangeError, "there are 36,525 dates, not 40,000"),
         (lambda: dates.pairs(-1), ValueRangeError, "a count"),
         (lambda: dates.pairs(1, seed=-1), ValueRangeError, "seed"),
@@ -263,6 +268,15 @@ class Bag(nn.Module):
 
     def forward(self, tokens, lengths):
         return self.head(self.words(tokens).sum(axis=1) / lengths.reshape(-1, 1))
+
+
+def test_widths_can_be_multiples_but_not_more_than_maxlen():
+    rows = [[1], [1, 2, 3, 4], [5] * 5, [6] * 12, []]
+    padded = PaddedSequences(rows, maxlen=10, pad_to_multiple_of=4, padding="post")
+    assert [padded.batch(np.array([k]))[0].shape for k in range(5)] == [
+        (1, 4), (1, 4), (1, 8), (1, 10), (1, 0)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(padded.batch(np.array([0, 1]))[0], [[1, 0, 0, 0], [1, 2, 3, 4]])
 
 
 def test_the_trainer_learns_from_batches_of_any_width():

@@ -245,34 +245,43 @@ def test_pictures_stand_in_rows(tmp_path) -> None:
 # -------------------------------------------------------------------------------------- quality
 
 
-def fake(program: str, small: bool, seed: int, by: str) -> quality.Result:
+def fake(program: str, small: bool, seed: int, by: str, threads: str) -> quality.Result:
     settings = asdict(quality.settings_of(PROGRAMS[program], small, seed))
-    facts = {"program": program, "by": by, "settings": settings, "cpu_seconds": 2.0}
-    return {**facts, "test": {"loss": 1.0, "accuracy": 0.9 + seed / 100}}
+    facts = {"program": program, "by": by, "threads": threads, "settings": settings}
+    return {
+        **facts,
+        "cpu_seconds": 2.0,
+        "seconds": 1.0,
+        "test": {"loss": 1.0, "accuracy": 0.9 + seed / 100},
+    }
 
 
 def test_finished_runs_are_not_repeated(monkeypatch, tmp_path) -> None:
     path, ran = tmp_path / "results.json", []
     monkeypatch.setattr(quality, "run", lambda *one: ran.append(one) or fake(*one))
     quiet = [].append
-    first = quality.collect(["mnist-mlp"], [0], quality.BY, False, 1, path, quiet)
+    first = quality.collect(["mnist-mlp"], [0], quality.BY, False, "1", 1, path, quiet)
     assert len(first) == len(ran) == 2
-    both = quality.collect(["mnist-mlp"], [0, 1], quality.BY, False, 1, path, quiet)
+    both = quality.collect(["mnist-mlp"], [0, 1], quality.BY, False, "1", 1, path, quiet)
     assert len(both) == len(ran) == 4
     assert json.loads(path.read_text()) == both
-    assert {seed for _, _, seed, _ in ran[2:]} == {1}
-    assert "| mnist-mlp | mnist | accuracy | 2 | 0.9050 ± 0.0050 | 0.9050 ± 0.0050 | 2 ± 0 |" in (
-        quality.table(both)
+    assert {seed for _, _, seed, *_ in ran[2:]} == {1}
+    scores = "2 | 0.9050 ± 0.0050 | 0.9050 ± 0.0050"
+    assert f"| mnist-mlp | mnist | 1 | accuracy | {scores} | 2 ± 0 |" in quality.table(both)
+    all_cores = quality.collect(["mnist-mlp"], [0], ["ours"], False, "all", 1, path, quiet)
+    assert len(all_cores) == len(ran) == 5
+    assert "| mnist-mlp | mnist | all | accuracy | 1 | 0.9000 ± 0.0000 | – | 1 ± 0 |" in (
+        quality.table(all_cores)
     )
 
 
 def test_runs_with_other_settings_are_repeated(monkeypatch, tmp_path) -> None:
-    path, old = tmp_path / "results.json", fake("mnist-mlp", False, 0, "ours")
+    path, old = tmp_path / "results.json", fake("mnist-mlp", False, 0, "ours", "1")
     old["settings"]["lr"] *= 2
     path.write_text(json.dumps([old]))
     monkeypatch.setattr(quality, "run", fake)
-    found = quality.collect(["mnist-mlp"], [0], ["ours"], False, 1, path, [].append)
-    assert found == [fake("mnist-mlp", False, 0, "ours")]
+    found = quality.collect(["mnist-mlp"], [0], ["ours"], False, "1", 1, path, [].append)
+    assert found == [fake("mnist-mlp", False, 0, "ours", "1")]
 
 
 @pytest.mark.peers

@@ -51,13 +51,13 @@ def launch(text, units, cuts, *operands):
     launched(text, operands, units, 0, sorted(c % (units + 1) for c in cuts))
 
 
-def multiplied(product, packings, a, b, start=None, cuts=()):
-    """C, which held ``start``; fails where anything outside it was written."""
+def multiplied(product, packings, a, b, plus=None, cuts=()):
+    """C, whose sums have ``plus`` added; fails where anything outside it was written."""
     shape = (*product.batch, product.m, product.n)
     memory = np.full(int(np.prod(shape)) + 2 * GUARD, 12345, product.dtype)
     c = memory[GUARD:-GUARD].reshape(shape)
-    c[...] = np.nan if start is None else start
-    operands = [c, a, b]
+    c[...] = np.nan
+    operands = [c, a, b, *([] if plus is None else [plus])]
     for number, packing in packings.items():
         count = int(np.prod(packing.batch)) * packing.size
         panels = np.full(count + 2 * GUARD, 12345, product.dtype)
@@ -69,12 +69,12 @@ def multiplied(product, packings, a, b, start=None, cuts=()):
     return c
 
 
-def close(found, a, b, start=0.0):
+def close(found, a, b, plus=0.0):
     """Within the bound of a sum of k rounded products, in the worst case."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    bound = np.abs(a) @ np.abs(b) + np.abs(start)
+    bound = np.abs(a) @ np.abs(b) + np.abs(plus)
     assert found.shape == bound.shape
-    error = np.abs(found - (a @ b + start))
+    error = np.abs(found - (a @ b + plus))
     assert (error <= (a.shape[-1] + 1) * np.finfo(found.dtype).eps * bound).all()
 
 
@@ -88,14 +88,17 @@ def test_any_layout_batch_width_and_cut(data, m, n, k, seed):
     a = laid_out(rng, (*own_a, m, k), data.draw(st.sampled_from(LAYOUTS)), dtype)
     b = laid_out(rng, (*own_b, k, n), data.draw(st.sampled_from(LAYOUTS)), dtype)
     a, b = np.broadcast_to(a, (*batch, m, k)), np.broadcast_to(b, (*batch, k, n))
-    start = rng.standard_normal((*batch, m, n)).astype(dtype) if data.draw(st.booleans()) else None
-    p, packings = prepared(
-        (*batch, m, n), k, strides_of(a), strides_of(b), dtype, start is not None, machine
-    )
-    whole = multiplied(p, packings, a, b, start)
-    close(whole, a, b, 0.0 if start is None else start)
+    plus = steps = None
+    if data.draw(st.booleans()):  # rows of their own, or one for all, further apart than C's
+        own = (*(data.draw(st.sampled_from([1, x])) for x in (*batch, m)), n + 3)
+        plus = rng.standard_normal(own).astype(dtype)[..., :n]
+        plus = np.broadcast_to(plus, (*batch, m, n))
+        steps = strides_of(plus)[:-1]
+    p, packings = prepared((*batch, m, n), k, strides_of(a), strides_of(b), dtype, steps, machine)
+    whole = multiplied(p, packings, a, b, plus)
+    close(whole, a, b, 0.0 if plus is None else plus)
     cuts = data.draw(st.lists(st.integers(0, 1000), min_size=1, max_size=3))
-    np.testing.assert_array_equal(whole, multiplied(p, packings, a, b, start, cuts))
+    np.testing.assert_array_equal(whole, multiplied(p, packings, a, b, plus, cuts))
 
 
 @given(st.data(), st.integers(1, 40), st.integers(1, 60), st.integers(1, 50))
@@ -118,14 +121,16 @@ def test_no_choice_changes_a_bit(data, m, n, k):
     np.testing.assert_array_equal(reference, multiplied(p, packings, a, turned))
 
 
-def test_onto_continues_a_sum():
-    """A product over k in two parts, the second onto the first, has the bits of the whole."""
+def test_what_is_added_is_added_to_the_whole_product():
+    """Also where k is done in blocks: the bits are those of two operations."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((19, 50)).astype("f"), rng.standard_normal((50, 37)).astype("f")
+    d = rng.standard_normal((19, 40)).astype("f")[:, 1:38]
     whole = multiplied(*prepared((19, 37), 50, (50, 1), (37, 1)), a, b)
-    first = multiplied(*prepared((19, 37), 21, (50, 1), (37, 1)), a, b)
-    p, packings = prepared((19, 37), 29, (50, 1), (37, 1), onto=True)
-    np.testing.assert_array_equal(whole, multiplied(p, packings, a[:, 21:], b[21:], first))
+    for second in (1 << 20, 1 << 9):
+        machine = Host(4, 4, 16, 32 << 10, second)
+        p, packings = prepared((19, 37), 50, (50, 1), (37, 1), plus=(40,), machine=machine)
+        np.testing.assert_array_equal(whole + d, multiplied(p, packings, a, b, d))
 
 
 @pytest.mark.parametrize(("lanes", "registers"), [(16, 32), (8, 16), (4, 8), (1, 16)])

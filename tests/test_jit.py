@@ -524,7 +524,7 @@ LOUD = {
     "nonzero": lambda x: ta.nonzero(x),
     "mask": lambda x: x[x > 0],
     "np.asarray": lambda x: np.asarray(x),
-    "part": lambda x: STATE.__setitem__(0, x.sum()),
+    "part": lambda x: STATE.__setitem__(x > 0, x.sum()),
 }
 STATE = ta.Tensor(np.zeros(2))
 

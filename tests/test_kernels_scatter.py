@@ -1,5 +1,7 @@
 """Kernels that move elements: scattering with addition, copies, concatenation, slices put back."""
 
+import re
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -46,7 +48,8 @@ def test_an_index_outside_the_table_adds_nothing():
     index = np.array([0, 3, -4, 2, 1 << 40, -(1 << 40)])
     g = np.ones((6, 5))
     memory, out = guarded((3, 5), "float64")
-    launched(emit_scatter(Scatter(6, 5, 3, "int64", "float64")), [out, g, index], 1)
+    s = Scatter(6, 5, 3, "int64", "float64")
+    launched(emit_scatter(s), [out, g, index], scatter_units(s))
     check(memory, (3, 5), np.array([1.0, 0, 1])[:, None] * np.ones(5), "float64")
 
 
@@ -118,7 +121,7 @@ def test_stacking_equal_parts_compiles_one_kernel():
     x = ta.Tensor(np.arange(60.0).reshape(12, 5))
     step = jit(lambda x: ta.stack([x[k] for k in range(12)], 1))
     np.testing.assert_array_equal(step(x).numpy(), x.numpy().T)
-    assert step.report().count("native  concatenate") == 12
+    assert re.search(r"concatenate +\d+ +12 ", step.report())
     assert step.source().count("define void") == 1
 
 

@@ -308,6 +308,7 @@ def test_positions_move_with_the_module_but_are_not_saved():
 ONE, TWO = ta.ones((2, 3, 4)), ta.ones((2, 5, 4))
 MHA, BILINEAR = nn.MultiheadAttention(4, 2), nn.BilinearAttention(4)
 ENCODER = nn.TransformerEncoderLayer(4, 2, 8)
+THREE, LAYER = ta.ones((3, 3, 4)), nn.TransformerEncoderLayer(4, 2, 8)
 WRONG = [
     (lambda: attention(ONE, ta.ones((2, 3, 5)), ONE), ShapeError, "(2, 3, 4), (2, 3, 5) and"),
     (lambda: attention(ONE, TWO, ONE), ShapeError, "(2, 3, 4), (2, 5, 4) and (2, 3, 4)"),
@@ -329,7 +330,16 @@ WRONG = [
     (lambda: MHA(ONE, ONE, ta.ones((2, 3, 5))), ShapeError, "value must be (batch, time, 4), got"),
     (lambda: MHA(ta.ones(4), ONE, ONE), ShapeError, "query must be (batch, time, 4), got (4,)"),
     (lambda: MHA(ONE, ta.ones((2, 0, 4)), ONE), ShapeError, "key is an empty sequence: (2, 0, 4)"),
-    (lambda: MHA(ONE, TWO, ONE), ShapeError, "got (2, 2, 3, 2), (2, 2, 5, 2) and (2, 2, 3, 2)"),
+    (lambda: MHA(ONE, TWO, ONE), ShapeError, "key (2, 5, 4) and value (2, 3, 4) differ in time"),
+    (lambda: MHA(ONE, THREE, THREE), ShapeError, "query (2, 3, 4), key (3, 3, 4) and value (3, 3"),
+    (lambda: attention(ONE, THREE, THREE), ShapeError, "leading axes of query (2, 3, 4), key (3,"),
+    (lambda: MHA(None, ONE, ONE), DTypeError, "MultiheadAttention: query must be a tensor, not N"),
+    (lambda: LAYER([ONE]), DTypeError, "TransformerEncoderLayer: src must be a tensor, not list"),
+    (lambda: LAYER(ONE, ta.ones((2, 3))), ShapeError, "Layer: src_mask must have shape (3, 3) or"),
+    (lambda: LAYER(ONE, None, ta.ones(3)), ShapeError, "Layer: src_key_padding_mask must have sh"),
+    (lambda: LAYER(ONE, [[1]]), DTypeError, "TransformerEncoderLayer: src_mask must hold boolea"),
+    (lambda: nn.TransformerEncoderLayer(8, 0), ValueRangeError, "Layer: nhead must be a whole num"),
+    (lambda: nn.TransformerEncoderLayer(0, 1), ValueRangeError, "Layer: d_model must be a whole n"),
     (lambda: MHA(ONE, TWO, TWO, np.ones((2, 3), bool)), ShapeError, "shape (2, 5), got (2, 3)"),
     (lambda: MHA(ONE, ONE, ONE, np.ones((2, 3), int)), DTypeError, "key_padding_mask must hold"),
     (lambda: MHA(ONE, TWO, TWO, attn_mask=np.ones((5, 3))), ShapeError, "(3, 5) or (4, 3, 5), got"),
@@ -340,7 +350,11 @@ WRONG = [
     (lambda: BILINEAR(ta.ones((2, 0, 4))), ShapeError, "empty sequence"),
     (lambda: BILINEAR(ONE, np.ones((2, 4), bool)), ShapeError, "shape (2, 3), got (2, 4)"),
     (lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.1, "tanh"), ValueRangeError, "'relu' or 'gelu'"),
-    (lambda: nn.TransformerEncoderLayer(4, 3), ValueRangeError, "3 heads do not divide"),
+    (
+        lambda: nn.TransformerEncoderLayer(4, 3),
+        ValueRangeError,
+        "nhead 3 does not divide d_model 4",
+    ),
     (lambda: nn.TransformerEncoderLayer(4, 2, 0), ValueRangeError, "dim_feedforward"),
     (lambda: nn.TransformerEncoderLayer(4, 2, batch_first=False), ValueRangeError, "batch_first"),
     (lambda: nn.TransformerEncoderLayer(4, 2, dropout=2), ValueRangeError, "dropout"),

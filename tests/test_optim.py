@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_ai import nn, optim
+from tinygrad_ai.config import without_kernels
 from tinygrad_ai.errors import DataError, DTypeError, GraphError, ShapeError, ValueRangeError
 from tinygrad_ai.jit import jit
 from tinygrad_ai.optim import lr_scheduler
@@ -694,3 +695,81 @@ def test_the_norm_of_large_gradients_does_not_overflow():
     w.grad = Tensor(np.array([3e30, 4e30], np.float32))
     assert optim.clip_grad_norm_(w, 1.0) == pytest.approx(5e30)
     np.testing.assert_allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------ kernels
+
+LARGE = (97, 89), (5,), (3, 4, 7)
+SETTINGS = [
+    (optim.SGD, {"lr": 0.1}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    (optim.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    (optim.Adam, {"amsgrad": True}),
+    (optim.AdamW, {"lr": 0.01}),
+    (optim.RMSprop, {"momentum": 0.5, "centered": True}),
+    (optim.Adagrad, {"lr_decay": 0.1}),
+]
+
+
+def trained(kind, settings, dtype, steps=5, resumed=False):
+    """Parameters and slots after some steps with changing rates, saved and loaded on the way."""
+    rng = np.random.default_rng(0)
+    params = [leaf(rng.standard_normal(shape), dtype) for shape in LARGE]
+    optimizer = kind([{"params": params[:2]}, {"params": params[2:], "lr": 0.02}], **settings)
+    for k in range(steps):
+        optimizer.lr = 0.01 / (k + 1)
+        for p in params:
+            give(p, rng.standard_normal(p.shape))
+        params[0].grad.array[0, :3] = 0, np.inf, np.nan
+        if resumed and k == 2:
+            state, optimizer = (
+                optimizer.state_dict(),
+                kind([{"params": params[:2]}, {"params": params[2:]}], **settings),
+            )
+            optimizer.load_state_dict(state)
+        optimizer.step()
+    slots = [v for p in params for k, v in optimizer.state[p].items() if k != "step"]
+    return [p.array for p in params] + slots
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "settings"), SETTINGS)
+def test_kernels_update_as_numpy_does(kind, settings, dtype):
+    found = trained(kind, settings, dtype)
+    with without_kernels():
+        wanted = trained(kind, settings, dtype)
+    rounding = 64 * np.finfo(dtype).eps
+    for a, b in zip(found, wanted, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=rounding, atol=rounding)
+    for a, b in zip(found, trained(kind, settings, dtype, resumed=True), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_kernel_updates_large_parameters_and_numpy_small_models(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "tinygrad_ai.optim.optimizer.updated", lambda rule, w, *rest: seen.append(w.shape) or False
+    )
+    trained(optim.Adam, {}, "float32", 1)
+    assert seen == list(LARGE)
+    w = leaf(np.ones(9), np.float32)
+    stepped(optim.Adam([w]), w, [np.ones(9)])
+    with without_kernels():
+        trained(optim.Adam, {}, "float32", 1)
+    assert seen == list(LARGE)
+
+
+def test_what_no_kernel_holds_is_updated_all_the_same():
+    for dtype in (np.float16, np.float32):
+        w = leaf(np.ones((90, 100)), dtype)
+        w.array = w.array.T  # not contiguous
+        give(w, np.full((100, 90), 0.5))
+        optim.SGD([w], lr=0.5).step()
+        assert w.dtype == dtype and (w.numpy() == 0.75).all()
+    w, nothing = leaf(np.ones((90, 100))), leaf(np.ones((0, 3)))
+    give(w, np.full((90, 100), 0.5))
+    give(nothing, np.ones((0, 3)))
+    optim.SGD([w, nothing], lr=0.5).step()
+    assert (w.numpy() == 0.75).all()

@@ -116,6 +116,7 @@ from tinygrad_ai.ops.movement import (
     transpose,
     unstack,
 )
+from tinygrad_ai.ops.norms import logsumexp, norm
 from tinygrad_ai.ops.products import dot, matmul, outer, tensordot, trace, vecdot
 from tinygrad_ai.ops.reduce import (
     all,
@@ -124,9 +125,7 @@ from tinygrad_ai.ops.reduce import (
     any,
     argmax,
     argmin,
-    logsumexp,
     mean,
-    norm,
     prod,
     std,
     sum,

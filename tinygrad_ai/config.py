@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Whether large eager operations on the CPU are done by kernels (``TINYGRAD_AI_KERNELS=0``: no).
+#: Whether large eager operations and updates of optimisers are done by kernels on the CPU
+#: (``TINYGRAD_AI_KERNELS=0``: no).
 kernels: bool = os.environ.get("TINYGRAD_AI_KERNELS", "1") != "0"
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 PACKAGE = str(Path(__file__).parent)
 KERNELS = str(Path(__file__).parent.parent / "kernels")
+NUMPY = str(Path(np.__file__).parent)
 
 
 class TinygradError(Exception):
@@ -76,9 +79,9 @@ def whole_number(caller: str, name: str, value: Any, least: int) -> int:
 
 
 def user_frame() -> FrameType | None:
-    """The innermost frame outside this package: the user's own line."""
+    """The innermost frame outside this package and NumPy: the user's own line."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, KERNELS)):
+    while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, KERNELS, NUMPY)):
         frame = frame.f_back
     return frame
 

@@ -18,7 +18,14 @@ import numpy as np
 from tinygrad_ai.autodiff import mode
 from tinygrad_ai.backend import NUMPY, backend_for
 from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, probability, real
-from tinygrad_ai.errors import DTypeError, ValueRangeError, warn_user, whole_number
+from tinygrad_ai.errors import (
+    DTypeError,
+    GraphError,
+    ValueRangeError,
+    user_line,
+    warn_user,
+    whole_number,
+)
 from tinygrad_ai.ops.shapes import sizes
 from tinygrad_ai.tensor import Tensor
 
@@ -95,7 +102,15 @@ def generator() -> Generator:
 
 
 def manual_seed(seed: int) -> None:
-    """Start the default generator's stream of ``seed`` from its beginning."""
+    """Start the default generator's stream of ``seed`` from its beginning.
+
+    Raises GraphError in a compiled step, which goes on with the stream that there is.
+    """
+    if mode.capture is not None:
+        raise GraphError(
+            f"jit: manual_seed in the function that is compiled, at {user_line()}",
+            "   help: call it before the step; every call draws on from where the last one ended",
+        )
     _default.manual_seed(seed)
 
 

@@ -23,10 +23,12 @@ from tinygrad_ai.ops import (
     linalg,
     logic,
     movement,
+    norms,
     reduce,
     scan,
     transfer,
     trigonometry,
+    ufuncs,
 )
 
 
@@ -62,7 +64,7 @@ class Tensor(Value):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None  # NumPy arrays leave their operators to Tensor's
+    __array_ufunc__ = ufuncs.array_ufunc
     __hash__ = object.__hash__  # Tensors are told apart by identity
 
     def __init__(
@@ -262,6 +264,8 @@ class Tensor(Value):
                 "assignment would change a tensor that gradients flow through",
                 "   help: where(mask, new, x) and scatter_add(x, axis, index, src) give a new one",
             )
+        if autodiff.mode.on_assign is not None:
+            autodiff.mode.on_assign(self)
         if autodiff.mode.capture is not None:
             return autodiff.mode.capture.assign(self, key, value)
         parts = key if isinstance(key, tuple) else (key,)
@@ -337,8 +341,8 @@ class Tensor(Value):
     sum, mean, prod, var, std = reduce.sum, reduce.mean, reduce.prod, reduce.var, reduce.std
     max, min, amax, amin = reduce.amax, reduce.amin, reduce.amax, reduce.amin
     all, any, argmax, argmin = reduce.all, reduce.any, reduce.argmax, reduce.argmin
-    logsumexp, cumsum, cumprod = reduce.logsumexp, scan.cumsum, scan.cumprod
-    norm, median = reduce.norm, index.median
+    logsumexp, cumsum, cumprod = norms.logsumexp, scan.cumsum, scan.cumprod
+    norm, median = norms.norm, index.median
     reshape, flatten, ravel = movement.reshape, movement.flatten, movement.flatten
     transpose, permute, swapaxes = movement.transpose, movement.transpose, movement.swapaxes
     squeeze, expand_dims, flip = movement.squeeze, movement.expand_dims, movement.flip

@@ -14,12 +14,15 @@ from tinygrad_ai.jit import jit
 
 def facts(contender: Any) -> dict[str, Any]:
     """FLOPs and bytes of the captured program, and what is not native code."""
+    from tinygrad_ai.jit.launches import Call  # noqa: PLC0415 - LLVM, which a first call loads
+
     step = contender.step
     (plan,) = (p for plans in step.plans.values() for p in plans[:1])
-    lines = step.report().splitlines()
-    left = collections.Counter(line for line in lines if line.startswith("numpy"))
+    launches = plan.execution.launches
+    calls = [work for work in launches if isinstance(work, Call)]
+    left = collections.Counter(f"{call.name}: {call.reason}" for call in calls)
     flops, moved = cost(plan.optimized)
-    return {"flops": flops, "bytes": moved, "launches": len(lines), "numpy": dict(left)}
+    return {"flops": flops, "bytes": moved, "launches": len(launches), "numpy": dict(left)}
 
 
 class Training(ours_eager.Training):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.kernels.cpu.machine import Native
 from tinygrad_ai.kernels.cpu.recipes import Recipe, recipe
-from tinygrad_ai.kernels.cpu.simd import Native
 
 #: Least work for which a kernel is compiled: below, NumPy is done before a compiler would be.
 WORTH = {

@@ -5,10 +5,12 @@ through one image after another: its planes are copied once into scratch memory 
 of zeros, where a tap is nothing but an offset.
 
 - result[o, p] = Σ weight[o, k]·window[k, p] with k = (channel, tap). For a chunk of output rows
-  the windows are copied into a *panel* of k rows, side by side as the outputs are, small enough for
-  the second cache; then it is a product of matrices, vectors along p, tiles as in ``gemm``. The
-  weights are brought into the order of the tiles by a kernel of their own. The panel costs a load
-  and a store where each of its elements meets O multiply-adds.
+  the windows are copied into a *panel* of rows, side by side as the outputs are, small enough for
+  the second cache; then it is a product of matrices, vectors along p, tiles as in ``gemm``. Taps
+  below each other share a row of the panel, where one is some lines after the other (unless a
+  stride leads past every other line). The weights are brought into the order of the tiles by a
+  kernel of their own. The panel costs a load and a store where each of its elements meets O
+  multiply-adds, of every tap below each other.
 - The gradient of the input is the same thing with the weights transposed and the taps mirrored.
   With a stride, each remainder of the position by the stride has taps of its own, so it takes
   several correlations (:class:`Phase`), none of which multiplies by inserted zeros.
@@ -24,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,18 +49,19 @@ from tinygrad_ai.kernels.cpu.simd import I64, host_lanes, looped
 from tinygrad_ai.kernels.cpu.tiles import Products, Rows
 
 PANEL = 1 << 18  # bytes of windows at a time: half of a small second cache
+Tap = tuple[int, int, int]  #: rows and columns from a place to what is read, the weight's offset
 
 
 @dataclass(frozen=True)
 class Phase:
     """A correlation over ``places``, written from ``start`` on.
 
-    A tap is the offset (rows, columns) of what it reads, and that of its weight.
+    Taps are all pairs of some rows and some columns.
     """
 
     places: Pair
     start: Pair
-    taps: tuple[tuple[int, int, int], ...]
+    taps: tuple[Tap, ...]
 
 
 @dataclass(frozen=True)
@@ -154,18 +158,49 @@ def _border(c: Correlation) -> Bordered:
 
 
 class _Panel:
-    """The windows of some rows of places: how many rows at a time, and how far k rows are apart."""
+    """The windows of some ``rows`` of places at a time, row by row of the panel.
+
+    Each row holds a run of taps: those below each other, ``lift`` lines of places apart.
+    """
 
     def __init__(self, c: Correlation, phase: Phase, lanes: int) -> None:
-        rows, columns = phase.places
-        self.depth = c.inputs * len(phase.taps)
-        fitting = PANEL // max(self.depth * columns * np.dtype(c.dtype).itemsize, 1)
+        rows, self.columns = phase.places
+        self.runs, self.lift = _runs(phase.taps, c.step[0])
+        self.lines, self.steps = c.inputs * len(self.runs), len(self.runs[0]) if self.runs else 1
+        self.depth = self.lines * self.steps
+        self.more = (self.steps - 1) * self.lift  #: lines of places, beside the rows
+        line = self.lines * self.columns * np.dtype(c.dtype).itemsize
+        fitting = PANEL // max(line, 1) - self.more
         chunks = -(-rows // max(1, min(fitting, rows)))
         self.rows = -(-rows // chunks)
-        size = self.rows * columns
+        size = (self.rows + self.more) * self.columns
         self.apart = (-(-size // lanes) + 1 | 1) * lanes  # odd: not all in one set of the cache
         machine = replace(host(c.dtype), lanes=lanes)
-        self.tile = tile_for(c.outputs, size, max(self.depth, 1), machine)
+        self.tile = tile_for(c.outputs, self.rows * self.columns, max(self.depth, 1), machine)
+
+    @property
+    def taps(self) -> list[Tap]:
+        """All taps, in the order of the steps."""
+        return [tap for run in self.runs for tap in run]
+
+    def steps_of(self, height: int) -> tuple[Rows, int]:
+        """How a tile of ``height`` outputs walks through weights and panel, and steps in a run."""
+        offsets = tuple(range(height))
+        if self.steps == 1:
+            return Rows(offsets, height, self.apart), self.depth
+        run = self.lines, self.steps * height, self.apart
+        return Rows(offsets, height, self.lift * self.columns, *run), self.steps
+
+
+def _runs(taps: Sequence[Tap], step: int) -> tuple[list[list[Tap]], int]:
+    """Taps below each other in runs, and how many lines lie between two; else each by itself."""
+    columns: dict[int, list[Tap]] = {}
+    for tap in sorted(taps):
+        columns.setdefault(tap[1], []).append(tap)
+    gaps = {b[0] - a[0] for run in columns.values() for a, b in pairwise(run)}
+    if step == 1 and len(gaps) == 1:
+        return list(columns.values()), gaps.pop()
+    return [[tap] for tap in taps], 0
 
 
 def packed_size(c: Correlation) -> int:
@@ -183,7 +218,7 @@ def emit_weights(c: Correlation, lanes: int | None = None) -> str:
     at = 0
     for number, phase in enumerate(c.phases):
         panel = _Panel(c, phase, width)
-        _pack_phase(c, kernel, panel, _table(kernel, number, [w for *_, w in phase.taps]), at)
+        _pack_phase(c, kernel, panel, _table(kernel, number, [w for *_, w in panel.taps]), at)
         at += c.groups * c.outputs * panel.depth
     return kernel.text()
 
@@ -236,7 +271,7 @@ def _scratch(c: Correlation, lanes: int) -> tuple[int, int, int]:
     """Bytes of the bordered planes, of the panel, and of results that are not side by side."""
     border, panels = _border(c), [_Panel(c, p, lanes) for p in c.phases]
     planes = c.groups * c.inputs * border.rows * border.columns if border.needed else 0
-    panel = max(p.depth * p.apart for p in panels)
+    panel = max(p.lines * p.apart for p in panels)
     results = 0 if c.spread == (1, 1) else max(c.outputs * p.apart for p in panels)
     first, second, third = (line_bytes(n, c.dtype) for n in (planes, panel, results))
     return first, second, third
@@ -272,7 +307,7 @@ class _CorrelationWriter:
             at = 0
             for number, phase in enumerate(c.phases):
                 panel = _Panel(c, phase, self.lanes)
-                offsets = [self.border.offset(i, j) for i, j, _ in phase.taps]
+                offsets = [self.border.offset(i, j) for (i, j, _), *_ in panel.runs]
                 table = _table(kernel, number, offsets)
                 with looped(build, I64(0), I64(c.groups), 1) as group:
                     reads = kernel.at(source, build.mul(group, I64(c.inputs * area)))
@@ -292,7 +327,7 @@ class _CorrelationWriter:
         c, kernel, build = self.c, self.kernel, self.kernel.build
         columns = phase.places[1]
         origin = build.mul(first, I64(c.step[0] * self.border.columns))
-        self._gather(phase, panel, table, kernel.at(reads, origin), rows)
+        self._gather(panel, table, kernel.at(reads, origin), rows + panel.more)
         side_by_side = c.spread == (1, 1)
         target, apart = self.results, panel.apart
         if side_by_side:
@@ -307,8 +342,8 @@ class _CorrelationWriter:
                 a = kernel.at(weights, build.mul(row, I64(panel.depth)))
                 b = kernel.at(self.panel, j)
                 to = kernel.at(target, build.add(build.mul(row, I64(apart)), j))
-                rows_of = Rows(tuple(range(height)), height, panel.apart)
-                self.products.call(to, a, b, rows_of, count, apart, panel.depth)
+                rows_of, steps = panel.steps_of(height)
+                self.products.call(to, a, b, rows_of, count, apart, steps)
 
             blocks_of(build, c.outputs, panel.tile.rows, tile)
 
@@ -316,31 +351,31 @@ class _CorrelationWriter:
         if not side_by_side:
             self._spread(phase, panel, writes, first, rows)
 
-    def _gather(self, phase: Phase, panel: _Panel, table: Any, reads: Any, rows: int) -> None:
-        """The panel: for each channel and tap the elements that ``rows`` rows of places read.
+    def _gather(self, panel: _Panel, table: Any, reads: Any, rows: int) -> None:
+        """The panel: for each channel and run of taps what ``rows`` rows of places read.
 
         Vectors are stored whole, in order: what stands too far right is written over by the next
         row, or is in the space between the panel's rows.
         """
         c, kernel, build, simd = self.c, self.kernel, self.kernel.build, self.kernel.simd
-        taps, line = len(phase.taps), self.border.columns
+        runs, line = len(panel.runs), self.border.columns
         with looped(build, I64(0), I64(c.inputs), 1) as channel:
             plane = kernel.at(reads, build.mul(channel, I64(self.border.rows * line)))
-            with looped(build, I64(0), I64(taps), 1) as tap:
-                place = build.load(build.gep(table, [tap], source_etype=I64), typ=I64)
+            with looped(build, I64(0), I64(runs), 1) as run:
+                place = build.load(build.gep(table, [run], source_etype=I64), typ=I64)
                 base = kernel.at(plane, place)
-                k = build.add(build.mul(channel, I64(taps)), tap)
+                k = build.add(build.mul(channel, I64(runs)), run)
                 to = kernel.at(self.panel, build.mul(k, I64(panel.apart)))
                 with looped(build, I64(0), I64(rows), 1) as row:
                     old = build.mul(row, I64(c.step[0] * line))
-                    new = build.mul(row, I64(phase.places[1]))
+                    new = build.mul(row, I64(panel.columns))
 
                     def move(j: Any, n: int | None, old: Any = old, new: Any = new) -> None:
                         at = build.add(old, build.mul(j, I64(c.step[1])))
                         value = spaced(simd, kernel.dtype, base, at, c.step[1], n)
                         simd.store(value, to, build.add(new, j))
 
-                    each_vector(build, phase.places[1], self.lanes, move)
+                    each_vector(build, panel.columns, self.lanes, move)
 
     def _spread(self, phase: Phase, panel: _Panel, writes: Any, first: Any, rows: int) -> None:
         """The results of a phase, brought to every ``spread``-th place."""

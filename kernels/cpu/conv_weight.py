@@ -6,8 +6,11 @@ ever copied. Images are divided into *slices*, whose number depends on the shape
 sum of its own, and a last kernel adds the slices up in order. So every split of the work among
 threads gives the same bits.
 
+With so few outputs a group that most lanes would idle (depthwise convolutions have one), vectors
+lie along the places instead: each sum is a vector, whose lanes the last kernel adds up too.
+
 FLOPs: 2·N·O·(C/groups)·taps·P. Bytes in float32 when everything is read once: 4·(N·C·S + N·O·P +
-slices·O·C/groups·taps). With fewer outputs a group than lanes the others idle.
+slices·O·C/groups·taps).
 """
 
 from __future__ import annotations
@@ -24,16 +27,19 @@ from tinygrad_ai.kernels.cpu.planes import (
     Bordered,
     Opened,
     blocks_of,
+    each_vector,
     fill,
     line_bytes,
     put_spaced,
+    spaced,
 )
 from tinygrad_ai.kernels.cpu.plans import host
-from tinygrad_ai.kernels.cpu.simd import I64, host_lanes, looped
+from tinygrad_ai.kernels.cpu.simd import I64, Simd, host_lanes, looped
 from tinygrad_ai.kernels.cpu.tiles import Products, Rows
 
 SLICES = 16  # sums, so also the most threads that share one gradient
 PARTIAL = 1 << 23  # bytes of all of them at most, but for the first
+FEW = 4  # so many times fewer outputs a group than lanes: along the places
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,13 @@ def partial_size(w: WeightGrad, lanes: int | None = None) -> int:
     return w.geometry.groups * w.depth * _padded(w, lanes or host_lanes(np.dtype(w.dtype)))
 
 
+def _along_places(w: WeightGrad, lanes: int) -> bool:
+    return w.outputs * FEW <= lanes
+
+
 def _padded(w: WeightGrad, lanes: int) -> int:
-    return -(-w.outputs // lanes) * lanes
+    """Elements for the outputs of one channel and tap."""
+    return w.outputs * lanes if _along_places(w, lanes) else -(-w.outputs // lanes) * lanes
 
 
 def _border(w: WeightGrad) -> Bordered:
@@ -93,7 +104,8 @@ def partial_scratch(w: WeightGrad, lanes: int | None = None) -> int:
 def _scratch(w: WeightGrad, lanes: int) -> tuple[int, int]:
     border = _border(w)
     planes = w.geometry.groups * w.inputs * border.rows * border.columns if border.needed else 0
-    columns = w.places[0] * w.places[1] * _padded(w, lanes)
+    turned = 0 if _along_places(w, lanes) else _padded(w, lanes)
+    columns = w.places[0] * w.places[1] * turned
     return line_bytes(planes, w.dtype), line_bytes(columns, w.dtype)
 
 
@@ -124,11 +136,69 @@ def emit_partials(w: WeightGrad, lanes: int | None = None) -> str:
             cotangents = kernel.at(dy, build.mul(image, I64(groups * w.outputs * places)))
             with looped(build, I64(0), I64(groups), 1) as group:
                 rows = kernel.at(cotangents, build.mul(group, I64(w.outputs * places)))
-                _turn(kernel, rows, turned, w.outputs, places, padded)
                 windows = kernel.at(source, build.mul(group, I64(w.inputs * area)))
                 target = kernel.at(sums, build.mul(group, I64(w.depth * padded)))
-                _add_image(w, border, products, target, windows, turned)
+                if _along_places(w, lanes):
+                    _add_along(w, border, kernel, (target, windows, rows))
+                else:
+                    _turn(kernel, rows, turned, w.outputs, places, padded)
+                    _add_image(w, border, products, target, windows, turned)
     return kernel.text()
+
+
+def _taps(w: WeightGrad, border: Bordered) -> list[int]:
+    """Where the kernel's places stand, from where its window begins."""
+    g = w.geometry
+    return [
+        border.offset(i * g.dilation[0] - g.padding[0][0], j * g.dilation[1] - g.padding[1][0])
+        for i in range(w.kernel[0])
+        for j in range(w.kernel[1])
+    ]
+
+
+def _add_along(
+    w: WeightGrad, border: Bordered, kernel: Opened, memory: tuple[Any, Any, Any]
+) -> None:
+    """``target`` (channel, tap, o) += window·dy of one image and group, each a vector of sums."""
+    build, simd, (target, windows, rows) = kernel.build, kernel.simd, memory
+    taps, (down, across) = _taps(w, border), w.geometry.stride
+    area, places = border.rows * border.columns, w.places[0] * w.places[1]
+    most = host().registers - 6  # sums at a time
+    with (
+        looped(build, I64(0), I64(w.inputs), 1) as channel,
+        looped(build, I64(0), I64(w.outputs), 1) as o,
+    ):
+        plane = kernel.at(windows, build.mul(channel, I64(area)))
+        dy = kernel.at(rows, build.mul(o, I64(places)))
+        first = build.add(build.mul(channel, I64(len(taps) * w.outputs)), o)
+        for some in (taps[k : k + most] for k in range(0, len(taps), most)):
+            start = build.add(first, I64(taps.index(some[0]) * w.outputs))
+            cells = []
+            for n in range(len(some)):
+                at = build.mul(build.add(start, I64(n * w.outputs)), I64(kernel.lanes))
+                old = simd.load(kernel.dtype, target, at)
+                with build.goto_entry_block():
+                    cells.append((build.alloca(old.type), at))
+                build.store(old, cells[-1][0])
+
+            def row_of(row: Any, some: Any = some, cells: Any = cells) -> None:
+                above, before = (
+                    build.mul(row, I64(n)) for n in (down * border.columns, w.places[1])
+                )
+
+                def vector(j: Any, n: int | None) -> None:
+                    g = simd.load(kernel.dtype, dy, build.add(before, j), n)
+                    here = build.add(above, build.mul(j, I64(across)))
+                    for tap, (cell, _) in zip(some, cells, strict=True):
+                        x = spaced(simd, kernel.dtype, plane, build.add(here, I64(tap)), across, n)
+                        build.store(simd.fma(x, g, build.load(cell, typ=g.type)), cell)
+
+                each_vector(build, w.places[1], kernel.lanes, vector)
+
+            with looped(build, I64(0), I64(w.places[0]), 1) as row:
+                row_of(row)
+            for cell, at in cells:
+                simd.store(build.load(cell, typ=simd.constant(kernel.dtype, 0).type), target, at)
 
 
 def _add_image(
@@ -138,11 +208,7 @@ def _add_image(
     kernel = products.kernel
     build, lanes, g = kernel.build, products.lanes, w.geometry
     padded, area = _padded(w, lanes), border.rows * border.columns
-    taps = [
-        border.offset(i * g.dilation[0] - g.padding[0][0], j * g.dilation[1] - g.padding[1][0])
-        for i in range(w.kernel[0])
-        for j in range(w.kernel[1])
-    ]
+    taps = _taps(w, border)
     width = min(2 * lanes, padded)
     most = (host().registers - 1) * lanes // width - 1
     together = max(1, min(w.inputs, most // len(taps)))  # channels in one tile
@@ -205,16 +271,22 @@ def emit_sum(w: WeightGrad, lanes: int | None = None) -> str:
     lanes = lanes or host_lanes(np.dtype(w.dtype))
     kernel = Opened(w.dtype, 2, lanes)
     build, simd, (out, sums) = kernel.build, kernel.simd, kernel.operands
+    one = Simd(build, 1)
     padded, size = _padded(w, lanes), partial_size(w, lanes)
     with looped(build, kernel.begin, kernel.end, 1) as unit:
         group, k = build.sdiv(unit, I64(w.depth)), build.srem(unit, I64(w.depth))
         target = kernel.at(out, build.add(build.mul(group, I64(w.outputs * w.depth)), k))
-        for o in range(0, w.outputs, lanes):
-            at = build.add(build.mul(unit, I64(padded)), I64(o))
+        along = _along_places(w, lanes)
+        for o in range(0, w.outputs, 1 if along else lanes):
+            at = build.add(build.mul(unit, I64(padded)), I64(o * lanes if along else o))
             total = simd.load(kernel.dtype, sums, at)
             for s in range(1, w.slices):
                 other = simd.load(kernel.dtype, sums, build.add(at, I64(s * size)))
                 total = simd.add(total, other)
-            active = min(lanes, w.outputs - o)
-            put_spaced(simd, total, target, I64(o * w.depth), w.depth, active)
+            if along:
+                total = simd.fold(total, lambda s, a, b: s.add(a, b))
+                one.store(total, target, I64(o * w.depth))
+            else:
+                active = min(lanes, w.outputs - o)
+                put_spaced(simd, total, target, I64(o * w.depth), w.depth, active)
     return kernel.text()

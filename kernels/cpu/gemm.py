@@ -22,22 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
+from tinygrad_ai.kernels.cpu.machine import Native
 from tinygrad_ai.kernels.cpu.pack import Packing, emit_pack
 from tinygrad_ai.kernels.cpu.planes import Opened, batch_offset, each_unit
 from tinygrad_ai.kernels.cpu.plans import MANY, Host, Plan, crowded, host, planned
-from tinygrad_ai.kernels.cpu.simd import (
-    BIT,
-    I64,
-    POINTER,
-    Native,
-    Simd,
-    element_type,
-    least,
-    looped,
-)
+from tinygrad_ai.kernels.cpu.simd import BIT, I64, POINTER, Simd, element_type, least, looped
 
 BODY = 48  # multiply-adds in one pass through the inner loop, about
 FLOATS = {np.dtype(order + size) for order in "<>" for size in ("f4", "f8")}
+NATIVE = {np.dtype(np.float32), np.dtype(np.float64)}
 Array = np.ndarray[Any, Any]
 
 
@@ -47,7 +40,8 @@ class Product:
 
     ``b_rows`` is the distance from one row of B to the next (its columns lie side by side), or
     None where B comes in panels; ``a`` is None where A does, transposed, a tile's rows side by
-    side. C is contiguous; with ``onto`` C += A·B.
+    side. C is contiguous. With ``plus``, D's steps per batch axis and from row to row, its elements
+    are added to the sums; its columns lie side by side.
     """
 
     m: int
@@ -60,7 +54,7 @@ class Product:
     a_steps: tuple[int, ...] = ()
     b_steps: tuple[int, ...] = ()
     dtype: str = "float32"
-    onto: bool = False
+    plus: tuple[int, ...] | None = None
 
     @property
     def units(self) -> int:
@@ -74,15 +68,16 @@ def prepared(
     a: Sequence[int],
     b: Sequence[int],
     dtype: str = "float32",
-    onto: bool = False,
+    plus: Sequence[int] | None = None,
     machine: Host | None = None,
 ) -> tuple[Product, dict[int, Packing]]:
     """The product of C's ``shape`` (\\*batch, m, n), and which operands are packed, and how.
 
     Operands have numbers: 1 is A, 2 is B. ``a`` and ``b`` are their strides in elements, 0 along
-    axes that are repeated. B is packed where its columns do not lie side by side, either where
-    steps of k are so far apart that they crowd into a few sets of the caches, if that is worth it.
-    Matrices that the batch repeats are packed once.
+    axes that are repeated; ``plus`` are those of what is added, but for the columns'. B is packed
+    where its columns do not lie side by side, either where steps of k are so far apart that they
+    crowd into a few sets of the caches, if that is worth it. Matrices that the batch repeats are
+    packed once.
     """
     *batch, m, n = shape
     machine = machine or host(dtype)
@@ -108,7 +103,7 @@ def prepared(
     matrix = None if turn_a else (a[-2], a[-1])
     b_rows = None if pack_b else b[-2]
     cut = plan, tuple(batch), steps[0], steps[1]
-    return Product(m, n, k, matrix, b_rows, *cut, dtype, onto), packings
+    return Product(m, n, k, matrix, b_rows, *cut, dtype, plus and tuple(plus)), packings
 
 
 def _own(batch: Sequence[int], steps: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -117,21 +112,21 @@ def _own(batch: Sequence[int], steps: tuple[int, ...]) -> tuple[tuple[int, ...],
 
 
 def emit_product(p: Product) -> str:
-    """The LLVM IR of ``kernel`` on the operands C, A, B (or its panels)."""
+    """The LLVM IR of ``kernel`` on the operands C, A, B (or its panels), and D if there is one."""
     return _ProductWriter(p).write()
 
 
 class _ProductWriter:
     def __init__(self, p: Product) -> None:
         self.p, self.plan = p, p.plan
-        self.kernel = Opened(p.dtype, 3, p.plan.lanes)
+        self.kernel = Opened(p.dtype, 3 if p.plus is None else 4, p.plan.lanes)
         self.tiles: dict[tuple[int, int], ir.Function] = {}
 
     def write(self) -> str:
         """The loops around the tiles: products with their blocks of columns, blocks of k."""
         p, plan, kernel = self.p, self.plan, self.kernel
         build, begin, end = kernel.build, kernel.begin, kernel.end
-        c, a, b = kernel.operands
+        c, a, b, *added = kernel.operands
         down, across = (max(1, x) for x in plan.blocks(p.m, p.n))
         last = build.sdiv(build.add(end, I64(down - 1)), I64(down))
         with looped(build, build.sdiv(begin, I64(down)), last, 1) as group:
@@ -141,9 +136,11 @@ class _ProductWriter:
             here_c = kernel.at(c, build.mul(item, I64(p.m * p.n)))
             here_a = kernel.at(a, batch_offset(build, item, p.batch, p.a_steps))
             here_b = kernel.at(b, batch_offset(build, item, p.batch, p.b_steps))
+            steps_d = (p.plus or ())[:-1]
+            here_d = [kernel.at(d, batch_offset(build, item, p.batch, steps_d)) for d in added]
             steps = max(1, p.k) + plan.depth - 1  # without any k, C is written once too
             with looped(build, I64(0), I64(steps), plan.depth) as k:
-                self._block((here_c, here_a, here_b), block, k, start, stop)
+                self._block((here_c, here_a, here_b, *here_d), block, k, start, stop)
         return kernel.text()
 
     def _block(
@@ -156,10 +153,11 @@ class _ProductWriter:
     ) -> None:
         """The rows of tiles ``start`` to ``stop`` of a block of columns, from ``k`` on."""
         p, plan, kernel, build = self.p, self.plan, self.kernel, self.kernel.build
-        c, a, b = operands
+        c, a, b, *added = operands
         full, rest = divmod(p.n, plan.width)
         depth = least(build, build.sub(I64(p.k), k), I64(plan.depth))
-        onto = BIT(1) if p.onto else build.icmp_signed(">", k, I64(0))
+        onto = build.icmp_signed(">", k, I64(0))
+        last = build.icmp_signed(">=", build.add(k, depth), I64(p.k))
         a_k = self._step_of_a
 
         def column(j: ir.Value, columns: int) -> None:
@@ -178,7 +176,10 @@ class _ProductWriter:
                 here_a = kernel.at(a, build.add(*offsets))
                 if (rows, columns) not in self.tiles:
                     self.tiles[rows, columns] = self._tile(rows, columns)
-                build.call(self.tiles[rows, columns], [here_c, here_a, here_b, depth, onto])
+                given = [here_c, here_a, here_b]
+                for d in added:
+                    given.append(kernel.at(d, build.add(build.mul(row, I64(p.plus[-1])), j)))
+                build.call(self.tiles[rows, columns], [*given, depth, onto, last])
 
             each_unit(build, start, stop, (p.m, plan.rows), tile)
 
@@ -197,26 +198,32 @@ class _ProductWriter:
         return self.p.a[1] if self.p.a else -(-rows // lanes) * lanes
 
     def _tile(self, rows: int, columns: int) -> ir.Function:
-        """``tile(C, A, B, depth, onto)``: ``rows`` by ``columns`` of C, ``depth`` steps of k."""
+        """``tile(C, A, B, D, depth, onto, last)``: ``rows`` by ``columns`` of C, ``depth`` steps.
+
+        ``onto`` says that C holds the sums of earlier steps of k, ``last`` that none are left, so
+        that D, if there is one, is added: it is fetched to the cache meanwhile.
+        """
         p, lanes, kernel, dtype = self.p, self.plan.lanes, self.kernel, self.kernel.dtype
-        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, I64, BIT])
+        kind = ir.FunctionType(ir.VoidType(), [POINTER] * len(kernel.operands) + [I64, BIT, BIT])
         function = ir.Function(kernel.module, kind, f"tile_{rows}_{columns}")
         function.linkage = "internal"
         function.attributes.add("noinline")
-        c, a, b, depth, onto = function.args
+        c, a, b, *added, depth, onto, last = function.args
         build = ir.IRBuilder(function.append_basic_block("entry"))
         simd = Simd(build, lanes)
         active = [None] * (columns // lanes) + [columns % lanes] * (columns % lanes > 0)
         vectors = len(active)
         masked = [None] * vectors if p.b_rows is None else active
         b_rows = vectors * lanes if p.b_rows is None else p.b_rows
-        places = [
-            (I64(r * p.n + v * lanes), active[v]) for r in range(rows) for v in range(vectors)
-        ]
+        places = [(r, v * lanes, active[v]) for r in range(rows) for v in range(vectors)]
         a_row, a_k = p.a[0] if p.a else 1, self._step_of_a(rows)
+
+        for d in added:
+            for r, v, _ in places:
+                simd.prefetch(kernel.at(d, r * p.plus[-1] + v, build))
         entry = build.block
         with build.if_then(onto):
-            old = [simd.load(dtype, c, *place) for place in places]
+            old = [simd.load(dtype, c, I64(r * p.n + v), n) for r, v, n in places]
             loaded = build.block
         sums = []
         for value in old:
@@ -252,8 +259,19 @@ class _ProductWriter:
         state = _repeated(build, I64(0), whole, unroll, [a, b, *sums], steps(unroll))
         if p.k % unroll or self.plan.depth % unroll:
             state = _repeated(build, whole, depth, 1, state, steps(1))
-        for value, place in zip(state[2:], places, strict=True):
-            simd.store(value, c, *place)
+        totals = sums = state[2:]
+        for d in added:
+            before = build.block
+            with build.if_then(last):
+                more = [simd.load(dtype, d, I64(r * p.plus[-1] + v), n) for r, v, n in places]
+                wholes = [simd.add(*pair) for pair in zip(sums, more, strict=True)]
+                after = build.block
+            totals = [build.phi(value.type) for value in sums]
+            for total, part, whole in zip(totals, sums, wholes, strict=True):
+                total.add_incoming(part, before)
+                total.add_incoming(whole, after)
+        for value, (r, v, n) in zip(totals, places, strict=True):
+            simd.store(value, c, I64(r * p.n + v), n)
         build.ret_void()
         return function
 
@@ -315,10 +333,10 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         ValueError: fewer than two axes, inner sizes that differ, batches that do not broadcast,
             or another shape of ``out``.
     """
-    if a.dtype not in FLOATS or b.dtype not in FLOATS:
-        raise TypeError(f"matmul takes float32 and float64, not {a.dtype} and {b.dtype}")
-    dtype = np.promote_types(a.dtype, b.dtype)
-    a, b = _fitting(a, dtype), _fitting(b, dtype)
+    dtype = a.dtype
+    if not (dtype is b.dtype and dtype in NATIVE and a.flags.aligned and b.flags.aligned):
+        dtype = _common(a.dtype, b.dtype)
+        a, b = _fitting(a, dtype), _fitting(b, dtype)
     code = _compiled(a.shape, a.strides, b.shape, b.strides, dtype)
     shape = code.shape
     if out is None:
@@ -328,9 +346,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             raise TypeError(f"matmul: the result is {dtype}, but out {out.dtype}")
         if out.shape != shape:
             raise ValueError(f"matmul: the result is {shape}, but out {out.shape}")
-        usable = out.flags.carray and not (
-            np.may_share_memory(out, a) or np.may_share_memory(out, b)
-        )
+        usable = out.flags.carray and _apart(out, a) and _apart(out, b)
         target = out if usable else np.empty(shape, dtype)
     operands = [a, b]
     for number, packing, pack in code.packs:
@@ -343,6 +359,18 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     if target is not out:
         np.copyto(out, target)
     return out
+
+
+def _common(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    if a not in FLOATS or b not in FLOATS:
+        raise TypeError(f"matmul takes float32 and float64, not {a} and {b}")
+    return np.promote_types(a, b)
+
+
+def _apart(x: Array, y: Array) -> bool:
+    """Whether two arrays certainly share no memory."""
+    own = x.base is None and y.base is None and x is not y
+    return own or not np.may_share_memory(x, y)
 
 
 def _fitting(x: Array, dtype: np.dtype[Any]) -> Array:

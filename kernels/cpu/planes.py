@@ -154,23 +154,6 @@ def put_spaced(
         simd.scatter(value, base, _apart(simd, offset, step), active)
 
 
-def add_spaced(
-    simd: Simd, value: ir.Value, base: ir.Value, offset: ir.Value, step: int, active: int | None
-) -> None:
-    """Add lanes to ``base[offset]``, ``base[offset + step]`` …, the first ``active`` ones."""
-    kind = value.type.element
-    dtype = np.float32 if kind == ir.FloatType() else np.float64
-    if step not in SHUFFLED:
-        old = spaced(simd, dtype, base, offset, step, active)
-        put_spaced(simd, simd.add(old, value), base, offset, step, active)
-        return
-    wide = Simd(simd.builder, simd.lanes * step)
-    count = ((active or simd.lanes) - 1) * step + 1
-    old = wide.load(dtype, base, offset, count)
-    more = _interleaved(simd, [value] + [simd.constant(kind, 0.0)] * (step - 1))
-    wide.store(wide.add(old, more), base, offset, count)
-
-
 def put_interleaved(
     simd: Simd, values: Sequence[ir.Value], base: ir.Value, offset: ir.Value, active: int | None
 ) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 
-from tinygrad_ai.kernels.cpu.simd import host_lanes
+from tinygrad_ai.kernels.cpu.simd import host_bytes, host_lanes
 
 PAGE = 4096  # bytes: addresses that far apart share a set of the first cache
 LINE = 64  # bytes of a cache line
@@ -69,7 +69,7 @@ class Plan:
 def host(dtype: str = "float32") -> Host:
     """This machine; where its caches are not known, 32 KiB and 512 KiB."""
     arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))
-    many = arm or llvm.get_host_cpu_features().get("avx512f")
+    many = arm or host_bytes() == 64  # AVX-512 has twice as many
     lanes = host_lanes(np.dtype(dtype))
     caches = _cache(1, 32 << 10), _cache(2, 512 << 10)
     return Host(lanes, np.dtype(dtype).itemsize, 32 if many else 16, *caches)

@@ -15,6 +15,7 @@ from typing import Any
 from tinygrad_ai.kernels.cpu import conv, conv_weight
 from tinygrad_ai.kernels.cpu.planes import window_places
 from tinygrad_ai.kernels.cpu.pool import Pool, emit_pool, emit_pool_grad
+from tinygrad_ai.kernels.cpu.scan import Scan, emit_scan, scan_units
 from tinygrad_ai.kernels.cpu.scatter import Scatter, emit_scatter, scatter_units
 
 Shape = tuple[int, ...]
@@ -177,7 +178,7 @@ def _pool(largest: bool, back: bool, inputs: Sequence[Kind], **given: Any) -> Re
     )
     name = f"{'max' if largest else 'sum'}_pool{'_grad' * back}"
     emit = partial(emit_pool_grad if back else emit_pool, p)
-    scratch = p.scratch * (2 if back else 1)
+    scratch = p.back if back else p.scratch
     step = Step(name, emit, ("out", *range(len(inputs))), p.planes, scratch)
     return Recipe(large if back else small, (step,), math.prod(small) * math.prod(kernel))
 
@@ -197,6 +198,18 @@ def _scatter(inputs: Sequence[Kind], *, spec: Any, shape: Shape) -> Recipe | Non
     return Recipe(tuple(shape), (step,), math.prod(g), indices={1: shape[0]})
 
 
+# ------------------------------------------------------------------------------------ running sums
+
+
+def _scan(product: bool, inputs: Sequence[Kind], *, axis: int) -> Recipe:
+    ((shape, dtype),) = inputs
+    s = Scan(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), product, dtype)
+    step = Step(
+        "cumprod" if product else "cumsum", partial(emit_scan, s), ("out", 0), scan_units(s)
+    )
+    return Recipe(tuple(shape), (step,), math.prod(shape))
+
+
 RECIPES: dict[str, Callable[..., Recipe | None]] = {
     "conv": _conv,
     "conv_input_grad": _input_grad,
@@ -206,4 +219,6 @@ RECIPES: dict[str, Callable[..., Recipe | None]] = {
     "max_pool_grad": partial(_pool, True, True),
     "sum_pool_grad": partial(_pool, False, True),
     "scatter": _scatter,
+    "cumsum": partial(_scan, False),
+    "cumprod": partial(_scan, True),
 }

@@ -1,4 +1,4 @@
-"""Explicit vector code: LLVM IR for the host's vector width, and its compilation.
+"""Explicit vector code: LLVM IR for the host's vector width.
 
 A :class:`Simd` writes operations on vectors of a fixed number of lanes into an ``ir.IRBuilder``:
 one of ours, or that of a Numba ``@intrinsic``. Its methods have NumPy's names and meaning; values
@@ -8,9 +8,8 @@ is computed.
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -45,16 +44,32 @@ def element_type(dtype: Any) -> ir.Type:
     return ELEMENTS[name]
 
 
+#: By the widest vectors in bits, what x86 CPUs lack that have none wider. ``TINYGRAD_AI_SIMD`` is
+#: one of them, to try here what other machines run; 32 bits are one number at a time.
+LACKING = {"512": "", "256": ",-avx512f", "128": ",-avx", "32": ",-avx512f"}
+WIDEST = os.environ.get("TINYGRAD_AI_SIMD") or "512"
+if WIDEST not in LACKING:
+    raise ValueError(f"TINYGRAD_AI_SIMD is {WIDEST!r}, not one of {', '.join(LACKING)}")
+
+
 @cache
 def host_bytes() -> int:
-    """Bytes of the host's widest vector register."""
-    features = llvm.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+    """Bytes of the widest vector register: the host's, or fewer that ``TINYGRAD_AI_SIMD`` names."""
+    has = llvm.get_host_cpu_features()
+    widest = 64 if has.get("avx512f") else 32 if has.get("avx2") else 16
+    return min(widest, int(WIDEST) // 8)
 
 
 def host_lanes(dtype: Any = np.float32) -> int:
-    """Elements of ``dtype`` in the host's widest vector register."""
-    return host_bytes() // np.dtype(dtype).itemsize
+    """Elements of ``dtype`` in the widest vector register, at least one."""
+    return max(1, host_bytes() // np.dtype(dtype).itemsize)
+
+
+def host_features() -> str:
+    """The host's features for LLVM, without those that machines of narrower vectors lack."""
+    # explicit 512-bit vectors are meant: some CPUs' defaults would split them
+    x86 = f",-prefer-256-bit{LACKING[WIDEST]}" if "x86" in llvm.get_process_triple() else ""
+    return llvm.get_host_cpu_features().flatten() + x86
 
 
 class Simd:
@@ -146,6 +161,11 @@ class Simd:
             align = ir.Constant(ir.IntType(32), _size(memory))
             arguments = (value, address, align, self.mask(active))
             self.call("llvm.masked.store", ir.VoidType(), *arguments)
+
+    def prefetch(self, address: ir.Value) -> None:
+        """Bring the line at ``address`` to the first cache, for reading."""
+        flags = [ir.Constant(ir.IntType(32), x) for x in (0, 3, 1)]  # to read, to keep, data
+        self.call("llvm.prefetch", ir.VoidType(), address, *flags)
 
     def scatter(
         self, value: ir.Value, base: ir.Value, offsets: ir.Value, active: int | None = None
@@ -347,69 +367,3 @@ def looped(build: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> I
     i.add_incoming(build.add(i, I64(step)), build.block)
     build.branch(head)
     build.position_at_end(done)
-
-
-if hasattr(os, "register_at_fork"):  # else the child of a process that just compiles waits for ever
-    _llvm = llvm.ffi.lib._lock
-    os.register_at_fork(
-        before=_llvm.__enter__, after_in_parent=_llvm.__exit__, after_in_child=_llvm.__exit__
-    )
-
-
-def machine_code(source: str) -> bytes:
-    """The host's object code of LLVM IR."""
-    _initialized()
-    module = llvm.parse_assembly(source)
-    module.verify()
-    machine = _machine()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False  # the vectors are written
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
-    return machine.emit_object(module)
-
-
-@cache
-def _initialized() -> None:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-
-
-def _machine() -> Any:
-    # explicit 512-bit vectors are meant: some CPUs' defaults would split them
-    features = llvm.get_host_cpu_features().flatten() + (
-        ",-prefer-256-bit" if "x86" in llvm.get_process_triple() else ""
-    )
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
-    )
-
-
-class Native:
-    """A compiled function: ``address`` and, called with addresses, the function itself.
-
-    Keeps the engine that owns the code alive.
-    """
-
-    def __init__(self, code: str | bytes, name: str, arguments: int) -> None:
-        """Load object code, or compile LLVM IR, whose function ``name`` returns nothing.
-
-        It takes that many pointers or 64-bit integers.
-        """
-        _initialized()
-        code = machine_code(code) if isinstance(code, str) else code
-        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
-        self.engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self.engine.finalize_object()
-        self.address = self.engine.get_function_address(name)
-        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(self.address)
-
-    def __call__(self, *addresses: int) -> None:
-        """Run on the addresses of arrays; the global interpreter lock is released meanwhile."""
-        self._call(*addresses)
-
-    def launch(self, operands: Sequence[np.ndarray[Any, Any]], begin: int, end: int) -> None:
-        """Run a :data:`KERNEL` on arrays, for the units of work from ``begin`` to ``end``."""
-        places = [x.__array_interface__["data"][0] for x in operands]  # .ctypes takes longer
-        table = (ctypes.c_void_p * len(places))(*places)
-        self(ctypes.addressof(table), begin, end, 0)

@@ -84,13 +84,13 @@ def pull_back(
                 c = contribution(node, i, g, lift)
                 if observe is not None:
                     observe(node, i, g, c)
-                if edge in pending:
-                    pending[edge] = pending[edge] + c
+                if edge in fresh and not lift and observe is None:
+                    pending[edge] += c
+                    continue
+                first = edge not in pending
+                pending[edge] = c if first else pending[edge] + c
+                if not first or (c is not g and node.primitive.kind != "opaque" and _owns(c)):
                     fresh.add(edge)
-                else:
-                    pending[edge] = c
-                    if c is not g and node.primitive.kind != "opaque" and _owns(c):
-                        fresh.add(edge)
             if not retain and node.primitive is not None:
                 node.saved = None
     return result
@@ -121,13 +121,29 @@ def guarded(node: Node, i: int, g: Any, lift: bool = False) -> Any:
     more than one element of the cotangent arrives there, all must be 0.
     """
     record = node.primitive
+    if record.kernel and not lift:
+        made = namespaces.get(type(g), NUMPY.xp).pulled(node, i, g)
+        if made is not None:
+            return made
     c = record.pull(node, i, g, lift)
-    if record.singular and _has_nan(c):
-        local = record.pull(node, i, _ones(_array(g)), lift)
-        return drop(c, (c != c) & ((g == 0) | (local == 0)))
-    if record.quiet is not None and _has_nan(c):
-        return drop(c, (c != c) & record.follow(record.quiet, node, i, g, lift))
-    return c
+    rule = record.rule(i) if record.singular else record.quiet
+    if rule is None or (record.singular and not rule.sources) or not _has_nan(c):
+        return c
+    find = _where_local_is_0 if record.singular else _where_quiet
+    given = (rule.function, c, g, *record.arguments(rule, node, i, lift))
+    postponed = mode.capture is not None and mode.interpreter is mode.capture  # not inside vmap
+    return drop(c, mode.capture.later(find, given) if postponed else find(*given))
+
+
+def _where_local_is_0(rule: Callable[..., Any], c: Any, g: Any, *read: Any) -> Any:
+    """Where ``c = rule(g, *read)`` is NaN although ``g`` or the local derivative is exactly 0."""
+    local = rule(drop(g, True) + 1, *read)
+    return (c != c) & ((g == 0) | (local == 0))
+
+
+def _where_quiet(quiet: Callable[..., Any], c: Any, g: Any, *read: Any) -> Any:
+    """Where ``c`` is NaN although all that arrives there is exactly 0."""
+    return (c != c) & quiet(g, *read)
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -168,11 +184,6 @@ def _has_nan(c: Any) -> bool:
         total = np.dot(flat, flat)
         return bool(total != total)
     return bool((c != c).any())
-
-
-def _ones(array: Any) -> Any:
-    xp = namespaces.get(type(array), NUMPY.xp)
-    return xp.ones(array.shape, dtype=array.dtype)
 
 
 def _hooked(hook: Callable[[Any], Any], g: Any, node: Node, lift: bool) -> Any:
@@ -227,7 +238,8 @@ def start_cotangent(root: Value, gradient: Any, lift: bool) -> Any:
                 "   help: reduce it to a scalar first, e.g. loss.mean().backward(), or pass "
                 "gradient= of the same shape",
             )
-        gradient = _ones(root.array)
+        xp = namespaces.get(type(root.array), NUMPY.xp)
+        gradient = xp.ones(root.array.shape, dtype=root.array.dtype)
     return _fitting("gradient", gradient, node, root.array, lift)
 
 
@@ -252,8 +264,11 @@ def _fitting(name: str, g: Any, node: Node, like: Any, lift: bool) -> Any:
 def accumulate(leaf: Value, total: Any) -> None:
     """Add a finished gradient to ``leaf.grad``, sharing memory with nothing."""
     if isinstance(total, Value):
+        if mode.capture is not None:
+            mode.capture.note_read(leaf, adding=True)
+        before: Any = leaf._grad
         with enable_grad():
-            leaf.grad = total if leaf.grad is None else leaf.grad + total
+            leaf.grad = total if before is None else before + total
     elif leaf.grad is not None:
         # The version cell stays while gradients add up: optimisers see by it what was not cleared.
         leaf.grad = leaf.result_type.box(leaf.grad.array + total, None, leaf.grad.version)

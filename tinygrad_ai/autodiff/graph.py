@@ -29,6 +29,7 @@ class _Mode(threading.local):
     capture: Any = None  #: notes effects (assignments, draws, updates) instead of doing them
     one_of_many = False  #: inside vmap, where a value stands for one example of a batch
     on_record: Callable[[Node], None] | None = None  #: sees each node as it is made
+    on_assign: Callable[[Any], None] | None = None  #: sees each tensor before it is assigned to
 
 
 mode = _Mode()
@@ -72,12 +73,14 @@ class Node:
         self.line: str | None = None
 
     def check_kept(self) -> None:
-        """Raise GraphError if a walk over the graph has freed this node."""
+        """Raise GraphError if a walk over the graph has freed this node; make ``saved`` a dict."""
         if self.saved is None:
             raise GraphError(
                 f"{self.primitive.name}: the graph was freed by an earlier backward",
                 "   help: call the first backward with retain_graph=True to run it again",
             )
+        if not isinstance(self.saved, dict):
+            self.saved = self.saved()  # a checkpoint computes it now
 
     def residual(self, k: int) -> tuple[Any, Any]:
         """Array and node of residual ``k`` (an input's position, or -1 for the output).
@@ -85,8 +88,6 @@ class Node:
         Raises GraphError if the graph was freed or the array changed since it was saved.
         """
         self.check_kept()
-        if not isinstance(self.saved, dict):
-            self.saved = self.saved()  # a checkpoint computes it now
         array, cell, version = self.saved[k]
         if cell is not None and cell[0] != version:
             name = "its output" if k < 0 else f"its input {k}"

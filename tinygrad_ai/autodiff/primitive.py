@@ -68,7 +68,9 @@ class Primitive:
     ``lower``    what code generation needs beyond the kind: a reduction's ``combine``,
                  ``identity`` and ``finish``; a contraction's index specification; a movement's
                  index map.
-    ``kernel``   whether the backend may have a kernel of the record's name, which is asked first.
+    ``kernel``   what is asked before the rules for large arrays: *own*, a kernel of the record's
+                 name; *fused*, kernels made of the rules, which make pass after pass; *pull*, the
+                 same of the VJP rules alone.
     ``sample``   ``sample(rng) -> (inputs, params)``, a random valid call, for kinds whose calls
                  cannot be derived from ``domain`` alone.
     """
@@ -89,7 +91,7 @@ class Primitive:
         batch: Any = None,
         lower: Any = None,
         sample: Callable[..., Any] | None = None,
-        kernel: bool = False,
+        kernel: str = "",
     ) -> None:
         assert kind in KINDS, kind
         self.name = self.__name__ = name
@@ -168,7 +170,7 @@ class Primitive:
                 break
         before = error_state.set(SILENT)
         try:
-            found = xp.native(self.name, arrays, params) if self.kernel else None
+            found = xp.native(self, arrays, params) if self.kernel else None
             return self.forward(xp, *arrays, **params) if found is None else found
         except Exception as error:
             described = describe(self, arrays, params, error)
@@ -216,12 +218,12 @@ class Primitive:
         """
         rule = self.rule(i)
         assert rule is not None
-        return self.follow(rule, node, i, g, lift)
+        return rule.function(g, *self.arguments(rule, node, i, lift))
 
-    def follow(self, rule: Rule, node: Node, i: int, g: Any, lift: bool) -> Any:
-        """``rule`` with its arguments, as ``pull`` gives them."""
+    def arguments(self, rule: Rule, node: Node, i: int, lift: bool) -> list[Any]:
+        """What ``rule`` reads besides the cotangent: arrays, or with ``lift`` values."""
         node.check_kept()
-        load = _lifted if lift else _raw
+        load = _lifted if lift else lambda node, k: node.residual(k)[0]
         arguments = []
         for source in rule.sources:
             if isinstance(source, int):
@@ -233,21 +235,16 @@ class Primitive:
             elif source == "i":
                 arguments.append(i)
             elif source == "others":
-                arguments.append(
-                    [None if k == i else load(node, k) for k in range(len(node.edges))]
-                )
+                others = range(len(node.edges))
+                arguments.append([None if k == i else load(node, k) for k in others])
             else:
                 arguments.append(node.params[source])
-        return rule.function(g, *arguments)
+        return arguments
 
 
 def _lifted(node: Node, k: int) -> Any:
     array, origin = node.residual(k)
     return Value.result_type.box(array, origin) if hasattr(array, "dtype") else array
-
-
-def _raw(node: Node, k: int) -> Any:
-    return node.residual(k)[0]
 
 
 def elementwise(name: str, forward: Callable[..., Any], vjp: Any = None, **facts: Any) -> Primitive:
@@ -278,17 +275,3 @@ def contraction(name: str, forward: Callable[..., Any], vjp: Any, **facts: Any) 
 def opaque(name: str, forward: Callable[..., Any], vjp: Any = None, **facts: Any) -> Primitive:
     """An operation of which nothing more is known than its rules."""
     return Primitive(name, "opaque", forward, vjp, **facts)
-
-
-__all__ = [
-    "POSITIVE",
-    "REAL",
-    "Primitive",
-    "Rule",
-    "contraction",
-    "elementwise",
-    "linear",
-    "movement",
-    "opaque",
-    "reduction",
-]

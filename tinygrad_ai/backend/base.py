@@ -19,8 +19,12 @@ class Namespace:
     def __init__(self, module: Any, **extra: Any) -> None:
         self.__dict__.update(extra, module=module)
 
-    def native(self, name: str, arrays: Any, params: Any) -> Any:
-        """What a kernel makes of ``arrays``; None where there is none for the operation."""
+    def native(self, record: Any, arrays: Any, params: Any) -> Any:
+        """What kernels make of ``arrays``; None where there are none for the operation."""
+        return None
+
+    def pulled(self, node: Any, i: int, g: Any) -> Any:
+        """What kernels make of the cotangent ``g`` of a node for its input ``i``; or None."""
         return None
 
     def __getattr__(self, name: str) -> Any:
@@ -34,8 +38,9 @@ class Backend(Protocol):
 
     ``xp`` speaks NumPy's names (ufuncs, reductions, ``linalg``, ``lib.stride_tricks``) and adds
     ``erf(x)``, ``scatter_add(target, index, values)`` (in place, duplicates accumulate),
-    ``native(name, arrays, params)`` (what a kernel for an operation makes of them, or None) and
-    ``asarray``. Arrays of the backend are instances of ``array_type`` and of nothing else.
+    ``native(record, arrays, params)`` and ``pulled(node, i, g)`` (what kernels make of an operation
+    and of its VJP, or None) and ``asarray``. Arrays of the backend are instances of ``array_type``
+    and of nothing else.
     """
 
     name: str

@@ -1,24 +1,102 @@
-"""Where large eager operations on NumPy arrays go to kernels, before their forward rules."""
+"""Where large eager operations on NumPy arrays go to kernels, before their rules."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_ai import config
 
-SMALL = 1 << 14  # elements of all inputs below which no kernel could win
+SMALL = 1 << 13  # elements of all inputs below which NumPy is as fast
+ROWS = 1 << 17  # the same where lengths are part of the code, so that new ones are compiled for
+MOST = 1 << 12  # kinds of calls that are remembered
+
+#: A function of arrays, or None where NumPy is to do it.
+Kernels = Callable[[Sequence[Any]], Any] | None
+#: What makes kernels of ``(record, arrays, params)`` and of ``(node, i, [g, *residuals])``: the
+#: compiler of steps, once it is imported.
+compilers: tuple[Callable[..., Kernels], Callable[..., Kernels]] | None = None
+_made: dict[Any, Kernels] = {}
 
 
-def native(name: str, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    """What a CPU kernel makes of NumPy arrays; None where the forward rule is to do it.
+def native(record: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    """What CPU kernels make of NumPy arrays; None where the forward rule is to do it.
 
     That is so for small arrays, dtypes but float32 and float64, and with ``config.kernels`` False.
+    It depends on shapes, dtypes and parameters alone, so that equal calls give equal bits.
     """
-    held = all(type(a) is np.ndarray for a in arrays)
-    if not (config.kernels and held and sum(a.size for a in arrays) >= SMALL):
+    kinds = None if record.kernel == "pull" else _kinds(record, arrays)
+    if kinds is None:
         return None
-    from tinygrad_ai.kernels.cpu.arrays import run  # noqa: PLC0415 - the compiler, when first needed
+    if record.kernel == "own":
+        from tinygrad_ai.kernels.cpu.arrays import run  # noqa: PLC0415 - the compiler, when needed
 
-    return run(name, arrays, params)
+        return run(record.name, arrays, params)
+    key = (record.forward, *kinds, repr(params) if params else "")
+    kernels = _found(key, 0, record, arrays, params)
+    return None if kernels is None else kernels(arrays)
+
+
+def pulled(node: Any, i: int, g: Any) -> Any:
+    """What CPU kernels make of the cotangent ``g`` for input ``i`` of a node, or None.
+
+    They do what ``autodiff.guarded`` does, the guard included.
+    """
+    record, edge, params = node.primitive, node.edges[i], node.params
+    if record.kernel == "own" or not record.rule(i).sources:
+        return None
+    node.check_kept()
+    arrays = [g]
+    for k in node.saved:
+        arrays.append(node.residual(k)[0])
+    kinds = _kinds(record, arrays, edge.shape)
+    if kinds is None:
+        return None
+    key = (record.rule(i), edge.dtype, *node.saved, *kinds, repr(params) if params else "")
+    kernels = _found(key, 1, node, i, arrays)
+    return None if kernels is None else kernels(arrays)
+
+
+def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] | None:
+    """What kernels depend on; None where there is too little work, or another kind of array.
+
+    That is not the shape where an elementwise operation finds the same one everywhere.
+    """
+    size = 0
+    alike = record.kind == "elementwise"
+    kinds: list[Any] = []
+    for a in arrays:
+        if type(a) is np.ndarray and a.flags.aligned:
+            size += a.size
+            kinds.append(a.dtype)
+            if shape is None:
+                shape = a.shape
+            elif a.shape != shape:
+                alike = False
+        elif type(a) in (int, float, bool) and record.kernel != "own":
+            kinds.append(repr(a))
+        else:
+            return None
+    if size < SMALL or not config.kernels:
+        return None
+    if not alike and record.kernel != "own":
+        if size < ROWS:
+            return None
+        kinds.append(shape)
+        kinds += [a.shape for a in arrays if type(a) is np.ndarray]
+    return kinds
+
+
+def _found(key: Any, which: int, *arguments: Any) -> Kernels:
+    try:
+        return _made[key]
+    except KeyError:
+        pass
+    if compilers is None:
+        return None
+    if len(_made) >= MOST:
+        _made.clear()
+    found = _made[key] = compilers[which](*arguments)
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.backend.base import Namespace, register_backend
-from tinygrad_ai.backend.native import native
+from tinygrad_ai.backend.native import native, pulled
 from tinygrad_ai.backend.scatter import scatter_add
 from tinygrad_ai.backend.special import erf, erfc
 from tinygrad_ai.errors import ValueRangeError
@@ -38,7 +38,7 @@ class NumpyBackend:
 
     name = "numpy"
     array_type = np.ndarray
-    xp = Namespace(np, erf=erf, erfc=erfc, scatter_add=scatter_add, native=native)
+    xp = Namespace(np, erf=erf, erfc=erfc, scatter_add=scatter_add, native=native, pulled=pulled)
 
     def asarray(self, data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         """A fresh NumPy array with the values of ``data``, ValueRangeError for NaN as an integer.
@@ -64,5 +64,8 @@ class NumpyBackend:
         return "cpu"
 
 
+# The C library gives memory back to the system, and pays for every page when it asks again, unless
+# it has seen a block as large as this one come and go.
+np.empty(31 << 20, np.uint8)
 NUMPY = NumpyBackend()
 register_backend(NUMPY)

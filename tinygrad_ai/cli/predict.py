@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -85,7 +86,7 @@ def _digits(
     model: Any, metadata: dict[str, Any], arguments: argparse.Namespace, say: Terminal
 ) -> Answers:
     """The digits in the pictures."""
-    pages, failed = _each(arguments.inputs, scan)
+    pages, failed = _each(arguments.inputs, lambda given: _page(given, arguments.model))
     if not pages:
         return {}, failed
     with no_grad(), np.errstate(all="ignore"):
@@ -98,6 +99,16 @@ def _digits(
         headline = f"{path}: {say.paint(str(row.argmax()), 'bold')} ({row.max():.1%})"
         found[path] = answer, [headline, "", *_lines(page, row, say)]
     return found, failed
+
+
+def _page(given: str, model: Path) -> np.ndarray[Any, Any]:
+    """The picture in the file ``given``; a text is not taken for the name of a missing one."""
+    if not os.path.exists(given):
+        raise DataError(
+            f"cannot read {given}: No such file; {model} reads pictures of digits, not texts",
+            "   help: tinygrad-ai predict MODEL PICTURE…, of PNG or JPEG files",
+        )
+    return scan(given)
 
 
 def _reviews(

@@ -229,8 +229,11 @@ class PaddedSequences:
     (n, longest) as from :func:`pad_sequences`, which ``maxlen``, ``padding`` and ``truncating`` go
     to. ``fields`` are arrays whose first axis counts the sequences: labels, say. With
     ``with_lengths`` the lengths, int64 (n,), come between the two, for a model of two inputs.
+    With ``pad_to_multiple_of`` (a name of Hugging Face's) widths are multiples of it, but at most
+    ``maxlen``: a step is compiled for each width, so there should be few.
 
-    Raises what :func:`pad_sequences` raises, and ShapeError where numbers of samples differ.
+    Raises what :func:`pad_sequences` raises, ShapeError where numbers of samples differ, and
+    ValueRangeError for ``pad_to_multiple_of`` < 1.
     """
 
     def __init__(
@@ -241,9 +244,14 @@ class PaddedSequences:
         padding: str = "pre",
         truncating: str = "pre",
         with_lengths: bool = False,
+        pad_to_multiple_of: int = 1,
     ) -> None:
         self.rows, self.lengths = _cut("PaddedSequences", sequences, maxlen, truncating)
         self.padding = _one_of("PaddedSequences", "padding", padding, SIDES)
+        self.maxlen = maxlen
+        self.multiple = whole_number(
+            "PaddedSequences", "pad_to_multiple_of", pad_to_multiple_of, least=1
+        )
         self.fields = TensorDataset(
             *([self.lengths] if with_lengths else []), *fields, self.lengths
         )
@@ -255,8 +263,11 @@ class PaddedSequences:
         return self.rows[index], *self.fields[index][:-1]
 
     def batch(self, indices: Array) -> tuple[Any, ...]:
-        """The samples at ``indices``, padded to the longest among them."""
-        padded = pad_sequences([self.rows[k] for k in indices.tolist()], padding=self.padding)
+        """The samples at ``indices``, padded to the longest among them, or a little more."""
+        width = -(-int(self.lengths[indices].max(initial=0)) // self.multiple) * self.multiple
+        width = width if self.maxlen is None else min(width, self.maxlen)
+        rows = [self.rows[k] for k in indices.tolist()]
+        padded = pad_sequences(rows, width or None, padding=self.padding)
         return padded, *self.fields.batch(indices)[:-1]
 
 

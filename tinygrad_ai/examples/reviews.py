@@ -16,7 +16,6 @@ from tinygrad_ai.creation import ones
 from tinygrad_ai.data.text import PADDING, LengthLoader, PaddedSequences, Tokenizer, clean
 from tinygrad_ai.examples.program import Run, Settings, learn
 from tinygrad_ai.explain.attribution import integrated_gradients, paint_words
-from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.train import Trainer
 from tinygrad_ai.train.terminal import Terminal
 
@@ -24,6 +23,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 WORDS = 10_000  # in the vocabulary: padding, "unknown" and the most frequent ones
 LENGTH = 200  # tokens: of a longer review the last ones, where the verdict stands
+MULTIPLE = 40  # of tokens in a batch: few widths, as a step is compiled for each
 INPUT = "review"  # in a model file's metadata: what `tinygrad-ai predict` may show it
 SHORT = 60  # words at most in a review that is shown
 VERDICTS = ("negative", "positive")
@@ -40,8 +40,13 @@ DATA = {"rotten-tomatoes": rotten_tomatoes, "imdb": data.imdb}
 
 
 def sequences(tokenizer: Tokenizer, texts: Sequence[str], labels: Array) -> PaddedSequences:
-    """Tokens and labels, float32, in batches as wide as their longest review."""
-    return PaddedSequences(tokenizer.encode_all(texts), labels.astype(np.float32), maxlen=LENGTH)
+    """Tokens and labels, float32, in batches a little wider than their longest review."""
+    return PaddedSequences(
+        tokenizer.encode_all(texts),
+        labels.astype(np.float32),
+        maxlen=LENGTH,
+        pad_to_multiple_of=MULTIPLE,
+    )
 
 
 class WordDropout(nn.Dropout):
@@ -56,7 +61,7 @@ class WordDropout(nn.Dropout):
 
 def mean_of_words(x: Any, tokens: Any) -> Any:
     """The mean (N, D) of ``x`` (N, T, D) over those of the ``tokens`` that are no padding."""
-    counted = where(tokens == PADDING, 0.0, 1.0).reshape(*tokens.shape, 1)
+    counted = (tokens != PADDING).astype(x.dtype).reshape(*tokens.shape, 1)
     return (x * counted).sum(axis=1) / counted.sum(axis=1)
 
 
@@ -80,8 +85,7 @@ def prepare(
     test = sequences(tokenizer, texts_test, y_test)
     model = build().to(settings.device)
     optimizer = optim.Adam(groups(model, settings.lr), lr=settings.lr)
-    # Batches have many widths: to compile a step for each would take longer than it saves.
-    trainer = Trainer(model, "bce_with_logits", optimizer, ["accuracy"], jit=False)
+    trainer = Trainer(model, "bce_with_logits", optimizer, ["accuracy"], jit=settings.jit)
 
     def readings() -> list[Reading]:
         """Short test reviews: the first two that were read rightly, and the first that was not."""

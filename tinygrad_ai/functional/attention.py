@@ -64,7 +64,12 @@ def _scores_shape(query: Any, key: Any, value: Any) -> tuple[int, ...]:
     kinds = [str(x.dtype) for x in (query, key, value) if x.dtype.kind != "f"]
     if kinds:
         raise DTypeError(f"attention: needs floating-point numbers, got {kinds[0]}")
-    return (*broadcast_shapes(q[:-2], k[:-2], v[:-2]), q[-2], k[-2])
+    try:
+        return (*broadcast_shapes(q[:-2], k[:-2], v[:-2]), q[-2], k[-2])
+    except ShapeError:
+        raise ShapeError(
+            f"attention: the leading axes of query {q}, key {k} and value {v} do not broadcast"
+        ) from None
 
 
 def _masked(scores: Any, mask: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tinygrad_ai.ops.elementwise import astype, square, where, widened
 from tinygrad_ai.ops.index import take
 from tinygrad_ai.ops.logic import equal
 from tinygrad_ai.ops.movement import expand_dims, reshape
-from tinygrad_ai.ops.normalize import unit_rms
+from tinygrad_ai.ops.normalize import scale_and_shift, standardize, unit_rms
 from tinygrad_ai.ops.reduce import mean
 from tinygrad_ai.ops.shapes import count, shape_tuple
 from tinygrad_ai.ops.special import rsqrt
@@ -111,7 +112,9 @@ def layer_norm(
     and ``bias``. Raises ShapeError where it is not.
     """
     axes = _last_axes("layer_norm", input, normalized_shape, weight, bias)
-    y = unit_rms(input - mean(input, axes, keepdims=True), axis=axes, eps=eps)
+    y = standardize(input, axis=axes, eps=eps)
+    if weight is not None and bias is not None:
+        return scale_and_shift(y, weight, bias)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
@@ -161,6 +164,25 @@ def known(value: Any) -> np.ndarray[Any, Any] | None:
     return array if mode.interpreter is None and isinstance(array, np.ndarray) else None
 
 
+def examine(value: Any, size: int, exact: Callable[[np.ndarray[Any, Any]], None]) -> None:
+    """Have ``exact`` refuse the integers of ``value`` if need be, now or in every compiled call.
+
+    It raises for what is out of range, and not if all are in 0 … size-1. What cannot be looked at
+    is let through.
+    """
+    found = known(value)
+    if found is not None:
+        exact(found)
+    elif mode.capture is not None and isinstance(value, Value):
+        mode.capture.examine(value.array, size, exact)
+
+
+def _listed(what: str, size: int, things: str, found: np.ndarray[Any, Any]) -> None:
+    if found.size and not 0 <= found.min() <= found.max() < size:
+        wrong = found[(found < 0) | (found >= size)].flat[0]
+        raise IndexRangeError(f"{what} {wrong} is out of range: there are {size} {things}")
+
+
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """Row ``input[...]`` of ``weight`` for each index: (...) and (V, D) → (..., D).
 
@@ -170,10 +192,8 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     input = arrayed(input)
     if input.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, not {input.dtype}")
-    rows, found = weight.shape[0], known(input)
-    if found is not None and found.size and not (found.min() >= 0 and found.max() < rows):
-        wrong = found[(found < 0) | (found >= rows)].flat[0]
-        raise IndexRangeError(f"embedding: index {wrong} is out of range: there are {rows} rows")
+    rows = weight.shape[0]
+    examine(input, rows, partial(_listed, "embedding: index", rows, "rows"))
     y = take(weight, input, 0)
     if padding_idx is None or not isinstance(y, Tensor):
         return y
@@ -190,12 +210,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     if tensor.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: labels must be integers, not {tensor.dtype}")
     classes = int(tensor.max()) + 1 if num_classes < 0 else num_classes
-    found = known(tensor)
-    if found is not None and found.size and not 0 <= found.min() <= found.max() < classes:
-        wrong = found[(found < 0) | (found >= classes)].flat[0]
-        raise IndexRangeError(
-            f"one_hot: label {wrong} is out of range: there are {classes} classes"
-        )
+    examine(tensor, classes, partial(_listed, "one_hot: label", classes, "classes"))
     hits = equal(expand_dims(tensor, -1), count_up(tensor, classes))
     return astype(hits, dtype=np.dtype(np.int64))
 

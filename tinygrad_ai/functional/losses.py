@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from tinygrad_ai.autodiff import Value
 from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, warn_user
-from tinygrad_ai.functional.layers import arrayed, known
+from tinygrad_ai.functional.layers import arrayed, examine, known
 from tinygrad_ai.ops.activations import bce, bce_logits
 from tinygrad_ai.ops.elementwise import absolute, astype, clip, exp, square, where, widened
 from tinygrad_ai.ops.index import take, take_along_axis
@@ -292,20 +293,20 @@ def _labels(name: str, target: Any, input: Any, x: Any, ignore: int) -> tuple[An
             f"shape {shape}",
             "   help: one-hot rows are probabilities: y.astype(x.dtype)" if one_hot else "",
         )
+    examine(labels, classes, partial(_check_classes, name, classes, ignore))
     found = known(labels)
-    if found is None or not found.size:
-        return labels, False
-    low, high = int(found.min()), int(found.max())
-    if low >= 0 and high < classes and not 0 <= ignore < classes:
-        return labels, True
-    counted = found[found != ignore]
-    wrong = counted[(counted < 0) | (counted >= classes)]
+    return labels, found is not None and found.size > 0 and not bool((found == ignore).any())
+
+
+def _check_classes(name: str, classes: int, ignore: int, found: np.ndarray[Any, Any]) -> None:
+    if not found.size or 0 <= found.min() <= found.max() < classes:
+        return
+    wrong = found[(found != ignore) & ((found < 0) | (found >= classes))]
     if wrong.size:
         raise ValueRangeError(
             f"{name}: label {wrong[0]} is out of range: there are {classes} classes, "
             f"0 to {classes - 1}"
         )
-    return labels, counted.size == found.size
 
 
 def _warn_of_softmax(input: Any, x: Any) -> None:

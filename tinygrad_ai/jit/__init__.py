@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from tinygrad_ai.jit import eager  # noqa: F401 - the compiler of eager rules
 from tinygrad_ai.jit.step import Step, jit
 
 __all__ = ["Step", "jit"]

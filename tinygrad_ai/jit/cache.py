@@ -23,7 +23,8 @@ import llvmlite.binding as llvm
 
 from tinygrad_ai import kernels
 from tinygrad_ai.config import cache_folder
-from tinygrad_ai.kernels.cpu.simd import KERNEL, Native, machine_code
+from tinygrad_ai.kernels.cpu.machine import Native, machine_code
+from tinygrad_ai.kernels.cpu.simd import KERNEL, host_bytes, host_features
 
 _loaded: dict[str, Native] = {}
 _warned = False
@@ -34,16 +35,30 @@ def compiled(key: str, source: Callable[[], str]) -> Native:
 
     ``key`` must tell all kernels of different code apart.
     """
-    digest = hashlib.sha256(f"{_surroundings()}\n{key}".encode()).hexdigest()
+    digest = _digest(key)
     found = _loaded.get(digest)
     if found is None:
-        path = cache_folder() / "kernels" / f"{digest}.o"
-        code = _read(path)
-        if code is None:
-            code = machine_code(source())
-            _write(path, code)
-        found = _loaded[digest] = Native(code, "kernel", len(KERNEL.args))
+        found = _loaded[digest] = Native(_code(digest, source), "kernel", len(KERNEL.args))
     return found
+
+
+def object_code(source: str) -> bytes:
+    """The host's object code of LLVM IR."""
+    return _code(_digest(source), lambda: source)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(f"{_surroundings()}\n{key}".encode()).hexdigest()
+
+
+def _code(digest: str, source: Callable[[], str]) -> bytes:
+    """What the file of that name holds; compiled, and written to it, if there is none."""
+    path = cache_folder() / "kernels" / f"{digest}.o"
+    code = _read(path)
+    if code is None:
+        code = machine_code(source())
+        _write(path, code)
+    return code
 
 
 @cache
@@ -53,8 +68,8 @@ def _surroundings() -> str:
     for folder in (*kernels.__path__, Path(__file__).parent):
         for path in sorted(Path(folder).rglob("*.py")):
             emitters.update(path.read_bytes())
-    features = llvm.get_host_cpu_features().flatten()
-    cpu = f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
+    vectors = f"{host_bytes()} {host_features()}"
+    cpu = f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {vectors}"
     return f"{emitters.hexdigest()} llvmlite {llvmlite.__version__} {cpu}"
 
 

@@ -2,9 +2,10 @@
 
 A launch is four 64-bit words: the kernel's address, that of its operands' addresses, how many
 rows (or elements) there are, and the number to whose multiples threads divide them (0: the first
-thread does it alone). Kernels are ``kernel(table, begin, end, part)``. Threads meet at a counter
-that each raises by one after each launch and that is never set back; who waits long yields its
-core. A *job* is six words: its number, and the arguments of ``run`` but for the part.
+thread does it alone). Where the kernel's address is 0, the second word is that of a flag: if it is
+raised, nothing more is done. Kernels are ``kernel(table, begin, end, part)``. Threads meet at a
+counter that each raises by one after each launch and that is never set back; who waits long yields
+its core. A *job* is six words: its number, and the arguments of ``run`` but for the part.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from tinygrad_ai.kernels.cpu.simd import Native, machine_code
+from tinygrad_ai.jit.cache import object_code
+from tinygrad_ai.kernels.cpu.machine import Native
 
 WORDS = 4
 JOB = 6
@@ -39,6 +41,13 @@ body:
   %fourth = getelementptr i64, ptr %launch, i64 3
   %kernel = load ptr, ptr %launch
   %table = load ptr, ptr %second
+  %check = icmp eq ptr %kernel, null
+  br i1 %check, label %look, label %launching
+look:
+  %flag = load i64, ptr %table
+  %raised = icmp ne i64 %flag, 0
+  br label %meet
+launching:
   %total = load i64, ptr %third
   %grain = load i64, ptr %fourth
   %alone = icmp eq i64 %grain, 0
@@ -67,6 +76,7 @@ mine:
   call void %kernel(ptr %table, i64 %begin, i64 %end, i64 %part)
   br label %meet
 meet:
+  %enough = phi i1 [%raised, %look], [false, %whole], [false, %all], [false, %shared], [false, %mine]
   %single = icmp eq i64 %parts, 1
   br i1 %single, label %arrived, label %barrier
 barrier:
@@ -89,7 +99,7 @@ yield:
 longer:
   br label %spin
 arrived:
-  br label %head
+  br i1 %enough, label %done, label %head
 done:
   ret void
 }}
@@ -153,5 +163,5 @@ def driver() -> tuple[Native, Native, Native]:
     ``post`` gives the job its next number; ``serve`` waits a while for a number other than the one
     at its last argument, ``seen``, then takes part in that job.
     """
-    code = machine_code(SOURCE)
+    code = object_code(SOURCE)
     return Native(code, "run", 6), Native(code, "post", 1), Native(code, "serve", 3)

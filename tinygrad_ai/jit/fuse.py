@@ -16,26 +16,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_ai.autodiff.lowering import Fold, IndexMap
-from tinygrad_ai.jit.library import covers, held
-from tinygrad_ai.jit.program import Equation, Program, Var
+import numpy as np
+
+from tinygrad_ai.jit.library import HELD, covers, held
+from tinygrad_ai.jit.products import Plus
+from tinygrad_ai.jit.program import WATCH, Equation, Program, Var
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import AFFINE, View
+from tinygrad_ai.ops.lowering import Fold, IndexMap
 from tinygrad_ai.ops.products import linear_, matmul_
 
 MOST_OPERATIONS = 60  # in one kernel: more would spill registers
 
+# why an equation joins no kernel
+FROM_SINGLE = "it reads what a kernel of a single operation makes"
+UNRELATED = "it shares no array with an earlier kernel"
+OTHER_ORDER = "it needs what the kernel makes or reads in another order"
+
 
 @dataclass(eq=False)
 class Rows:
-    """A fused kernel: equations over ``outer`` axes times ``columns``."""
+    """A fused kernel: equations over ``outer`` axes times ``columns``.
+
+    ``reason`` says why the first of them joined no earlier kernel.
+    """
 
     outer: tuple[int, ...] | None  #: None while any shape of ``size`` elements will do
     columns: int
     size: int
     equations: list[Equation] = field(default_factory=list)
     made: dict[Var, str] = field(default_factory=dict)  #: what it computes: "full" or "row"
+    near: set[Var] = field(default_factory=set)  #: the roots that it reads
     folds: bool = False
+    reason: str = ""
 
     @property
     def rows(self) -> int:
@@ -45,10 +58,11 @@ class Rows:
 
 @dataclass(eq=False)
 class Single:
-    """An equation that is a kernel (or a call) of its own: ``kind`` says which."""
+    """An equation that is a kernel (or a call) of its own: ``kind`` says which, ``reason`` why."""
 
     equation: Equation
     kind: str  #: "matmul", "columns", "library" or "call"
+    reason: str
 
     @property
     def equations(self) -> list[Equation]:
@@ -60,15 +74,17 @@ class Fused:
     """The kernels of ``program`` in order, and how their operands are reached.
 
     ``stored`` are the variables that have memory of their own. ``views`` says for a variable that a
-    movement makes where it stands in one that has.
+    movement makes where it stands in one that has. ``flag`` is what a NaN that is seen raises.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, together: bool = False) -> None:
+        """``together``: equations share a kernel too that have nothing in common but the end."""
+        self.program, self.together = program, together
         self.views: dict[Var, View] = {i.var: View.whole(i.var) for i in program.inputs}
         self.kernels: list[Rows | Single] = []
         self.place: dict[Var, int] = {i.var: -1 for i in program.inputs}  # root -> its kernel
         self.inputs: set[Var] = {i.var for i in program.inputs}
+        self.flag = Var((1,), np.dtype(np.int64))
         for e in program.equations:
             self._add(e)
         self.stored = self._stored()
@@ -76,6 +92,9 @@ class Fused:
     # -------------------------------------------------------------------------------- grouping
 
     def _add(self, e: Equation) -> None:
+        if e.operation is WATCH:
+            self._watch(e)
+            return
         view = self._view(e)
         if view is not None:
             self.views[e.outputs[0]] = view
@@ -84,20 +103,34 @@ class Fused:
             self.views[v] = View.whole(v)
         space = self._space(e)
         if space is None:
-            self._start(Single(e, self._kind(e)), e)
+            self._start(self._single(e), e)
             return
-        if isinstance(e.operation, Update):  # written in place: nothing else is done on the way
-            floor = len(self.kernels)
+        if isinstance(e.operation, Update):  # nothing else is done on the way
+            floor, reason = len(self.kernels), "an optimiser's update, done in place"
         else:
-            floor = max((self.place[self.views[v].root] for v in e.reads()), default=-1)
+            floor, reason = max((self.place[self.views[v].root] for v in e.reads()), default=-1), ""
         for k in range(len(self.kernels) - 1, max(floor, 0) - 1, -1):
             kernel = self.kernels[k]
-            if isinstance(kernel, Rows) and self._join(kernel, k, e, space):
-                self.place.update(dict.fromkeys(e.outputs, k))
-                return
-        kernel = Rows(None, space.columns, math.prod(space.shape))
-        fits = self._join(kernel, len(self.kernels), e, space)  # not a fold of a transposed view
-        self._start(kernel if fits else Single(e, self._kind(e)), e)
+            if isinstance(kernel, Rows):
+                refusal = self._join(kernel, k, e, space)
+                if refusal is None:
+                    self.place.update(dict.fromkeys(e.outputs, k))
+                    return
+                reason = reason or refusal
+        if self.kernels:
+            reason = reason or (FROM_SINGLE if floor >= 0 else UNRELATED)
+        kernel = Rows(None, space.columns, math.prod(space.shape), reason=reason)
+        fits = self._join(kernel, len(self.kernels), e, space) is None
+        self._start(kernel if fits else self._single(e), e)  # not a fold of a transposed view
+
+    def _watch(self, e: Equation) -> None:
+        """Look at an array where it is made; where that is no fused loop, in one of its own."""
+        root = self.views[next(e.reads())].root
+        k = self.place[root]
+        if k < 0 or not isinstance(self.kernels[k], Rows):
+            k = len(self.kernels)
+            self.kernels.append(Rows(None, root.shape[-1] if root.ndim else 1, root.size))
+        self.kernels[k].equations.append(Equation(WATCH, (root,), {}, ()))
 
     def _view(self, e: Equation) -> View | None:
         """The output as a view of what is there already, if it is one."""
@@ -109,16 +142,25 @@ class Fused:
                 return self.views[x].reshaped(y.shape)
         return None
 
-    def _kind(self, e: Equation) -> str:
+    def _single(self, e: Equation) -> Single:
+        arrays = *e.reads(), *e.outputs
         if covers(e):
-            return "library"
+            return Single(e, "library", "an operation that has its own kernel")
         if not held(e):
-            return "call"
-        if e.operation in (matmul_, linear_):
-            kinds = {v.dtype for v in (*e.reads(), *e.outputs)}
-            return "matmul" if len(kinds) == 1 and e.outputs[0].dtype.kind == "f" else "call"
+            others = " or ".join(sorted({v.dtype.name for v in arrays if v.dtype not in HELD}))
+            why = f"no kernel holds {others}" if others else "it has no elements"
+            return Single(e, "call", why)
+        if e.operation in (matmul_, linear_) or isinstance(e.operation, Plus):
+            kinds = sorted({v.dtype.name for v in arrays})
+            if len(kinds) == 1 and e.outputs[0].dtype.kind == "f":
+                return Single(e, "matmul", "a product of matrices")
+            return Single(e, "call", f"a product of {' and '.join(kinds)}")
         folds = isinstance(getattr(e.operation, "lower", None), Fold)
-        return "columns" if folds and self.matrices(e) is not None else "call"
+        if folds and self.matrices(e) is not None:
+            return Single(e, "columns", "a reduction over leading axes")
+        if folds or e.operation.kind == "elementwise":
+            return Single(e, "call", "no rows and columns lead through its operand as it lies")
+        return Single(e, "call", "its record does not say how to lower it")
 
     def matrices(self, e: Equation) -> View | None:
         """The operand of a reduction along neighbouring axes as (batch, rows, columns).
@@ -157,42 +199,45 @@ class Fused:
             return Space(x.shape, math.prod(x.shape[k] for k in axes), True)
         return None
 
-    def _join(self, kernel: Rows, k: int, e: Equation, space: Space) -> bool:
-        """Put ``e`` into ``kernel``, the k-th, if its space and its operands fit there."""
-        if kernel.equations and not self._related(kernel, e):
-            return False
+    def _join(self, kernel: Rows, k: int, e: Equation, space: Space) -> str | None:
+        """Put ``e`` into ``kernel``, the k-th, if its space and its operands fit there.
+
+        None if they do, else why not: nothing where the two have nothing in common.
+        """
+        if kernel.equations and not (self.together or self._related(kernel, e)):
+            return ""
+        if len(kernel.equations) >= MOST_OPERATIONS:
+            return f"a kernel holds at most {MOST_OPERATIONS} operations"
         size = math.prod(space.shape)
         if size == kernel.size:
             columns = space.columns if kernel.outer is None else kernel.columns
             if space.folds and columns != space.columns:
-                return False
+                return "it reduces rows of another length"
             named = [kernel.outer] if kernel.outer is not None else _outers(space.shape, columns)
             outer = next(
                 (o for o in named if self._fits(k, kernel, e, space.shape, o, columns)), None
             )
             if outer is None:
-                return False
+                return OTHER_ORDER
             if space.folds or self._needs_rows(e, space):
                 kernel.outer, kernel.columns = outer, columns
             level = "row" if space.folds else "full"
         elif kernel.folds and not space.folds and size == kernel.rows:
             if not self._row_fits(k, kernel, e, space.shape):
-                return False
+                return OTHER_ORDER
             level = "row"
         else:
-            return False
+            return "it loops over another number of elements"
         kernel.equations.append(e)
+        kernel.near.update(self.views[v].root for v in e.reads())
         kernel.folds |= space.folds
         kernel.made.update(dict.fromkeys(e.outputs, level))
-        return True
+        return None
 
     def _related(self, kernel: Rows, e: Equation) -> bool:
         """Whether the equation has something to do with what is in the kernel."""
-        if len(kernel.equations) >= MOST_OPERATIONS:
-            return False
-        near = {self.views[v].root for other in kernel.equations for v in other.reads()}
         return any(
-            self.views[v].root in kernel.made or (v.size > 1 and self.views[v].root in near)
+            self.views[v].root in kernel.made or (v.size > 1 and self.views[v].root in kernel.near)
             for v in e.reads()
         )
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -59,6 +60,7 @@ def lower(lowering: Any, e: Equation) -> None:
             step.emit,
             [*roots, *(Var((1,), out.dtype) for _ in scratch)],
             step.units,
+            equations=[e] if step.name == e.name else (),
             offsets={k: at for k, (_, at) in enumerate(placed)},
             scratch=scratch,
             size=found.work if step.units > 1 else 0,
@@ -95,6 +97,7 @@ def _copy(
         copy_units(view.shape, steps, view.strides),
         writes={0} if first else set(),
         offsets={0: offset, 1: view.offset},
+        touched={0: math.prod(view.shape), 1: view.elements},
         size=out.size,
     )
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_ai.autodiff import Primitive
-from tinygrad_ai.autodiff.lowering import Contract, Fold, IndexMap
 from tinygrad_ai.backend.scalar import INT, Expr, cast, const, order, where
+from tinygrad_ai.ops.lowering import Contract, Fold, IndexMap
 
 
 class Aval(NamedTuple):

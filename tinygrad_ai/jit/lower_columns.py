@@ -10,7 +10,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.backend.scalar import Expr, xp
 from tinygrad_ai.jit.lower import identity_of
 from tinygrad_ai.jit.lower_cpu import Evaluator, combined
@@ -23,6 +22,7 @@ from tinygrad_ai.kernels.cpu.simd import (
     looped,
     operands_of,
 )
+from tinygrad_ai.ops.lowering import Fold
 
 CHAINS = 4
 

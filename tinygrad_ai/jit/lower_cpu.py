@@ -11,7 +11,6 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_ai.autodiff import Primitive
-from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.backend.scalar import Expr, order, xp
 from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.jit.lower import (
@@ -24,7 +23,9 @@ from tinygrad_ai.jit.lower import (
     vector_loop,
 )
 from tinygrad_ai.kernels.cpu import vmath
-from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Native, Simd, element_type, host_lanes
+from tinygrad_ai.kernels.cpu.machine import Native
+from tinygrad_ai.kernels.cpu.simd import I64, POINTER, Simd, element_type, host_lanes
+from tinygrad_ai.ops.lowering import Fold
 
 NAME = "kernel"
 

@@ -20,6 +20,8 @@ from tinygrad_ai.kernels.cpu import vmath
 from tinygrad_ai.kernels.cpu.simd import BYTE, I64, KERNEL, Simd, host_lanes, looped, operands_of
 
 Values = dict[Expr, ir.Value]
+I32 = ir.IntType(32)
+LANES_OF_A_MASK = 16  # in a register of bits
 
 
 def emit_rows(program: RowProgram, lanes: int) -> str:
@@ -58,8 +60,11 @@ class RowWriter:
             start = self.builder.mul(self.part, I64(size))
             self.operands[k] = self.builder.gep(self.operands[k], [start], source_etype=BYTE)
         self.column = len(program.shape) - 1
-        self.roots = [e for phase in program.phases for e in _expressions(phase)]
+        self.roots = [e for phase in program.phases for e in phase.elements()]
         self.fixed: dict[int, Values] = {lanes: {}, 1: {}}
+        if program.flag is not None:
+            self.seen = self.builder.alloca(I64)  # bits of the lanes that were NaN
+            self.builder.store(I64(0), self.seen)
 
     def write(self) -> None:
         """The whole function."""
@@ -69,6 +74,10 @@ class RowWriter:
         else:
             with looped(self.builder, self.begin, self.end, 1) as row:
                 self._row(row)
+        if self.program.flag is not None:
+            some = self.builder.icmp_unsigned("!=", self.builder.load(self.seen, typ=I64), I64(0))
+            with self.builder.if_then(some, likely=False):
+                self.builder.store(I64(1), self.operands[self.program.flag])
         self.builder.ret_void()
 
     # ------------------------------------------------------------------------------------- loops
@@ -91,7 +100,7 @@ class RowWriter:
         symbols: Values = {}
         for phase in self.program.phases:
             cells = [(f, *self._cell(f)) for f in phase.folds]
-            if phase.stores or cells:
+            if phase.stores or cells or phase.watches:
                 self._columns(phase, counters, symbols, cells)
             for folding, cell, _ in cells:
                 symbols[folding.symbol] = self._finished(folding, cell)
@@ -100,6 +109,8 @@ class RowWriter:
                 (symbols[symbol],) = evaluate(expr)
             for number, symbol in phase.row_stores:
                 self.one.store(symbols[symbol], self.operands[number], row)
+            for symbol in phase.row_watches:
+                self._watch(self.one, symbols[symbol], None)
 
     def _decoded(self, row: ir.Value) -> dict[int, ir.Value]:
         """The indices of the outer axes."""
@@ -121,7 +132,7 @@ class RowWriter:
         self._hoist(
             self.simd,
             self.fixed[lanes],
-            _expressions(phase),
+            phase.elements(),
             self._moves,
             {**known, **wide},
             counters,
@@ -141,7 +152,7 @@ class RowWriter:
         return e.op == "index" and e.attr == self.column
 
     def _splat(self, value: ir.Value) -> ir.Value:
-        return self.simd.splat(self.builder.extract_element(value, ir.IntType(32)(0)))
+        return self.simd.splat(self.builder.extract_element(value, I32(0)))
 
     # -------------------------------------------------------------------------------- evaluation
 
@@ -211,12 +222,30 @@ class RowWriter:
         """The elements at the counters, all evaluated before the first is written."""
         evaluate = self._evaluator(simd, counters, symbols, active)
         values = evaluate(*(e for _, e in phase.stores))
+        for value in evaluate(*phase.watches):
+            self._watch(simd, value, active)
         for (number, _), value in zip(phase.stores, values, strict=True):
             place = counters[self.column]
             if number not in self.program.scratch:
                 place = self._position(counters)
             simd.store(value, self.operands[number], place, active)
         self._last = evaluate
+
+    def _watch(self, simd: Simd, value: ir.Value, active: int | None) -> None:
+        """Remember whether a lane is NaN."""
+        bits = simd.compare("!=", value, value)
+        if active is not None:
+            bits = self.builder.and_(bits, simd.mask(active))
+        while bits.type.count > LANES_OF_A_MASK:
+            half = bits.type.count // 2
+            low, high = (
+                self.builder.shuffle_vector(bits, bits, ir.Constant(ir.VectorType(I32, half), part))
+                for part in (list(range(half)), list(range(half, 2 * half)))
+            )
+            bits = self.builder.or_(low, high)
+        word = self.builder.bitcast(bits, ir.IntType(bits.type.count))
+        before = self.builder.load(self.seen, typ=I64)
+        self.builder.store(self.builder.or_(before, self.builder.zext(word, I64)), self.seen)
 
     def _position(self, counters: dict[int, ir.Value]) -> ir.Value:
         position = counters[0]
@@ -264,7 +293,3 @@ class RowWriter:
         acc = Expr("symbol", (), dtype, "acc")
         result = fold.finish(xp, acc, self.program.columns).astype(dtype)
         return Evaluator(self.one, {acc: total})(result)[0]
-
-
-def _expressions(phase: Phase) -> list[Expr]:
-    return [e for _, e in phase.stores] + [f.element for f in phase.folds]

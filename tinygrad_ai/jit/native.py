@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,12 @@ from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.config import threads, wanted_threads
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
-from tinygrad_ai.jit.launches import Call, Launch, Lowering, address
+from tinygrad_ai.jit.launches import Call, Launch, Lowering
 from tinygrad_ai.jit.program import Input, Program, Var
+from tinygrad_ai.jit.report import REPEATS, least, report
 from tinygrad_ai.jit.threads import Pace, run_launches
 from tinygrad_ai.jit.update import Update
+from tinygrad_ai.kernels.cpu.machine import address
 from tinygrad_ai.kernels.cpu.simd import LINE, padded
 
 
@@ -61,28 +64,32 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 
 class Output(NamedTuple):
-    """An output: fresh at every call, or written to an array of which ``old`` was the content."""
+    """An output: fresh at every call, or written to an array of which ``old`` was the content.
+
+    ``beside`` are variables that stand for views of that array.
+    """
 
     var: Var
     in_place: bool
     old: Var | None = None
+    beside: Sequence[Var] = ()
 
 
 class Execution:
     """A program lowered for this machine; see :meth:`__call__`.
 
-    ``checked`` are outputs, by number, in which a NaN may be one that guards would have dropped. It
-    is looked for before anything is written in place; ``late`` says that there is no such moment.
+    Kernels that watch for NaNs raise a flag, which is looked at before anything is written in
+    place; ``late`` says that there is no such moment.
     """
 
-    def __init__(self, program: Program, outputs: Sequence[Output], checked: Sequence[int]) -> None:
+    def __init__(self, program: Program, outputs: Sequence[Output]) -> None:
         self.program, self.outputs = program, outputs
         self.fused = Fused(program)
         self.memory: dict[Var, Any] = {}
         self.launches = Lowering(self.fused, self.memory).launches
         self.made = {v: k for k, launch in enumerate(self.launches) for v in launch.makes()}
         self.direct = self._direct()
-        self.checked = self._checks(checked)
+        self._commit()
         self._plan()
         self._tabulate()
         self._divide()
@@ -99,7 +106,7 @@ class Execution:
         found: dict[int, Var] = {}
         last = {v: k for k, launch in enumerate(self.launches) for v in launch.reads()}
         last |= {fused.views[o.var].root: len(self.launches) for o in self.outputs}  # copied then
-        for k, (v, in_place, old) in enumerate(self.outputs):
+        for k, (v, in_place, old, beside) in enumerate(self.outputs):
             view = fused.views[v]
             root = view.root
             if root in fused.inputs or root in found.values() or root is not v:
@@ -110,26 +117,30 @@ class Execution:
                 flat = isinstance(kernel, Rows) and kernel.outer is None
                 if last.get(old, -1) > place or (last.get(old) == place and not flat):
                     continue
+                if any(last.get(other, -1) >= place for other in beside):
+                    continue
             found[k] = root
         return found
 
-    def _checks(self, numbers: Sequence[int]) -> list[Var]:
-        """What to look at: an optimiser's gradients in the place of what it makes of them."""
-        makers = {v: e for e in self.program.equations for v in e.outputs}
-        found: dict[Var, None] = {}
-        for k in numbers:
-            v = self.program.outputs[k]
-            e = makers.get(v)
-            if e is not None and isinstance(e.operation, Update):
-                v = e.inputs[1]
-            elif self.outputs[k].in_place:
-                self.direct.pop(k, None)
-            found[self.fused.views[v].root] = None
-        written = {self.direct[k] for k in self.direct if self.outputs[k].in_place}
-        first = min((self.made[v] for v in written), default=len(self.launches))
-        self.commit = first if found else 0
-        self.late = any(self.made.get(v, -1) >= first for v in found)
-        return list(found)
+    def _commit(self) -> None:
+        """When to look at the flag: before the first launch that writes in place.
+
+        Outputs that would be written too soon are copied at the end, but for an optimiser's.
+        """
+        self._flag = np.zeros(1, np.int64)
+        self.memory[self.fused.flag] = self._flag
+        watching = [k for k, x in enumerate(self.launches) if self.fused.flag in x.reads()]
+        updated = {
+            v for e in self.program.equations for v in e.outputs if isinstance(e.operation, Update)
+        }
+        last = max(watching, default=-1)
+        for k, v in list(self.direct.items()):
+            if self.outputs[k].in_place and self.made[v] <= last and v not in updated:
+                del self.direct[k]
+        written = [self.made[v] for k, v in self.direct.items() if self.outputs[k].in_place]
+        first = min(written, default=len(self.launches))
+        self.late = last >= first
+        self.commit = first if watching else -1
 
     def _plan(self) -> None:
         """The arena: roots that never live at the same time share bytes."""
@@ -138,7 +149,6 @@ class Execution:
             ends.update(dict.fromkeys(launch.reads(), k))
         forever = len(self.launches)
         ends |= {self.fused.views[v].root: forever for v in self.program.outputs}
-        ends |= dict.fromkeys(self.checked, forever)
         direct = set(self.direct.values())
         scratch = {
             launch.operands[k]
@@ -156,7 +166,7 @@ class Execution:
                     dying.setdefault(ends.get(v, k), []).append(v)
             for v in dying.pop(k, ()):
                 space.give(self.offsets[v], padded(v.nbytes))
-        arena = aligned(space.top)
+        self.arena = arena = aligned(space.top)
         for v, at in self.offsets.items():
             self.memory[v] = arena[at : at + v.nbytes].view(v.dtype).reshape(v.shape)
 
@@ -174,6 +184,7 @@ class Execution:
                 count += len(launch.operands)
                 scratch = max(scratch, sum(launch.scratch.values()))
         self.table = np.zeros(count + 1, np.uint64)
+        self._entries = self.table.data  # sooner written to
         self._scratch = aligned(scratch * threads())
 
     def _divide(self) -> None:
@@ -182,8 +193,8 @@ class Execution:
         words: list[int] = []
         self.segments: list[tuple[int, int] | Callable[[], Any]] = []
         for number, (launch, start) in enumerate(zip(self.launches, self._starts, strict=True)):
-            if number == self.commit and self.checked:
-                self.segments.append(self._has_nan)
+            if number == self.commit:
+                self._native([0, address(self._flag), 0, 0], words)
             if isinstance(launch, Call):
                 self.segments.append(launch.run)
                 continue
@@ -191,20 +202,23 @@ class Execution:
             for k, size in launch.scratch.items():
                 self.table[start + k] = at
                 at += size * threads()
-            begin = len(words) // WORDS
-            words += [launch.native.address, first + 8 * start, launch.total, launch.grain]
-            before = self.segments[-1] if self.segments else None
-            if isinstance(before, tuple):
-                self.segments[-1] = before[0], begin + 1
-            else:
-                self.segments.append((begin, begin + 1))
-        if self.commit == len(self.launches) and self.checked:
-            self.segments.append(self._has_nan)
+            at = first + 8 * start
+            self._native([launch.native.address, at, launch.total, launch.grain], words)
         shared = any(words[WORDS - 1 :: WORDS])
         self.threads = threads() if shared else 1
         self._pace = Pace(self.threads) if wanted_threads() is None else None
         self.words = np.array([*words, 0], np.uint64)
         self._first = address(self.words)
+
+    def _native(self, launch: list[int], words: list[int]) -> None:
+        """Append a launch's words, to the last segment if that is native."""
+        begin = len(words) // WORDS
+        words += launch
+        before = self.segments[-1] if self.segments else None
+        if isinstance(before, tuple):
+            self.segments[-1] = before[0], begin + 1
+        else:
+            self.segments.append((begin, begin + 1))
 
     def _sort_inputs(self) -> None:
         """Inputs and outputs by what has to be done about them at a call."""
@@ -218,9 +232,9 @@ class Execution:
         self.numbers = np.zeros(len(settings))
         for k, source in enumerate(settings):
             self.memory[source.var] = self.numbers[k : k + 1].reshape(())
-        self._placed = list(self.direct.items())
-        fresh = [v for k, v in self._placed if not self.outputs[k].in_place]
-        self._passing = [*(s.var for s in (*self._arguments, *draws)), *fresh]
+        self._written = [(k, v) for k, v in self.direct.items() if self.outputs[k].in_place]
+        self._fresh = [(k, v) for k, v in self.direct.items() if not self.outputs[k].in_place]
+        self._passing = [*(s.var for s in (*self._arguments, *draws)), *(v for _, v in self._fresh)]
         self._homes: set[int] = set()  # the arrays that are written in place
         views = [(k, self.fused.views[o.var]) for k, o in enumerate(self.outputs)]
         self._indirect = [(k, view, view.root) for k, view in views if k not in self.direct]
@@ -228,9 +242,9 @@ class Execution:
             self._point(v, array)
 
     def _point(self, v: Var, array: Any) -> None:
-        at = address(array)
+        at, table = address(array), self._entries
         for k, skip in self.uses.get(v, ()):
-            self.table[k] = at + skip
+            table[k] = at + skip
 
     # --------------------------------------------------------------------------------------- run
 
@@ -247,6 +261,7 @@ class Execution:
         its numbers; ``targets`` are the arrays of the outputs that are written in place, None for
         the others.
         """
+        self._flag[0] = 0
         self.numbers[:] = [numbers[place][name] for place, name in self._settings]
         for v, array in draws.items():
             self._take(v, array)
@@ -256,23 +271,28 @@ class Execution:
             if array is not memory.get(v):
                 self._take(v, array)
         results: list[Any] = list(targets)
-        for k, v in self._placed:
-            array = results[k]
-            if array is None:
-                array = results[k] = np.empty(v.shape, v.dtype)
-            elif array is memory.get(v):
-                continue
-            else:
+        for k, v in self._written:
+            if results[k] is not memory.get(v):
                 self._homes = {id(owner(target)) for target in targets if target is not None}
-            self._take(v, array)
+                self._take(v, results[k])
+        for k, v in self._fresh:
+            memory[v] = results[k] = np.empty(v.shape, v.dtype)
+            self._point(v, results[k])
         for source in self._arguments:
             given = arguments[source.key]
             array = given.array if isinstance(given, Value) else given
             written = id(owner(array)) in self._homes  # while it is still to be read
             self._take(source.var, array.copy() if written else array)
-        if not (self._pace(self._run) if self._pace else self._run(self.threads)):
-            return None
-        for k, v in self._placed:
+        done = self._pace(self._run) if self._pace else self._run(self.threads)
+        found = self._delivered(results) if done else None
+        for v in self._passing:  # not to be kept alive by the plan
+            memory.pop(v, None)
+        return found
+
+    def _delivered(self, results: list[Any]) -> list[Any]:
+        """``results`` with what kernels have not written where it belongs."""
+        memory = self.memory
+        for k, v in self._written:
             if memory[v] is not results[k]:  # a target that is not C-contiguous
                 np.copyto(results[k], memory[v])
         copies = [np.array(view.array(memory[root])) for _, view, root in self._indirect]
@@ -281,8 +301,6 @@ class Execution:
                 results[k] = made
             else:
                 np.copyto(results[k], made)
-        for v in self._passing:  # not to be kept alive by the plan
-            memory.pop(v, None)
         return results
 
     def _take(self, v: Var, array: Any) -> None:
@@ -295,35 +313,65 @@ class Execution:
     def _run(self, count: int) -> bool:
         """Everything in order, by ``count`` threads; False where a NaN ended it."""
         for segment in self.segments:
-            if not isinstance(segment, tuple):
-                if segment():
-                    return False
-            else:
+            if isinstance(segment, tuple):
                 begin, end = segment
                 run_launches(self._first + 8 * WORDS * begin, end - begin, count)
+                if self._flag[0]:
+                    return False
+            else:
+                segment()
         return True
 
-    def _has_nan(self) -> bool:
-        """Whether a NaN stands where one matters: one read, by a dot product with itself."""
-        with np.errstate(all="ignore"):
-            for v in self.checked:
-                flat = self.memory[v].ravel()
-                total = flat.dot(flat)
-                if total != total:
-                    return True
-        return False
+    # ------------------------------------------------------------------------------------ report
 
-    def report(self) -> str:
-        """One line a launch: what it does, on how many rows, or why NumPy does it."""
-        lines = []
-        for launch in self.launches:
-            if isinstance(launch, Call):
-                lines.append(f"numpy   {launch.name}: {launch.reason}")
+    def report(self, title: str, times: bool = False) -> str:
+        """What is launched and why, below ``title``; with ``times``, how long each launch takes."""
+        measured = self.times() if times else None
+        return report(title, self.fused, self.launches, self.arena.nbytes, measured)
+
+    def times(self) -> list[float]:
+        """The seconds of each launch by one thread (see :func:`~tinygrad_ai.jit.report.least`).
+
+        Nothing is changed: copies stand for the arrays of tensors, random numbers for arguments and
+        draws (zeros where they are integers).
+        """
+        before = dict(self.memory)
+        try:
+            self._stand_in(before)
+            return least(list(map(self._repeated, self.launches, self._starts)))
+        finally:
+            self.memory.clear()
+            for v, array in before.items():
+                self._take(v, array)
+
+    def _repeated(self, work: Launch | Call, start: int) -> Callable[[int], Any]:
+        """What does a launch a number of times."""
+        if isinstance(work, Call):
+            return partial(_many, work.run)
+        one = [work.native.address, address(self.table) + 8 * start, work.total, work.grain]
+        words = np.array(one * REPEATS, np.uint64)
+        return lambda count: run_launches(address(words), count, 1)
+
+    def _stand_in(self, known: dict[Var, Any]) -> None:
+        """Other arrays for all that come from outside; those that are the same one stay so."""
+        rng = np.random.default_rng(0)
+        copies: dict[int, Any] = {}
+        sources = (s.var for s in self.program.inputs if s.kind != "number")
+        for v in (*sources, *self.direct.values()):
+            if v in known:
+                made = copies.setdefault(id(known[v]), known[v].copy())
+            elif v.dtype.kind == "f":
+                made = np.asarray(rng.standard_normal(v.shape)).astype(v.dtype)
             else:
-                lines.append(f"native  {launch.name} ({launch.total})")
-        return "\n".join(lines)
+                made = np.zeros(v.shape, v.dtype)
+            self._take(v, made)
 
     def source(self) -> str:
-        """The kernels' LLVM IR."""
-        emitters = {id(k.native): k.source for k in self.launches if isinstance(k, Launch)}
-        return "\n".join(emit() for emit in emitters.values())
+        """The kernels' LLVM IR, each below the name of a launch."""
+        kernels = {id(k.native): k for k in self.launches if isinstance(k, Launch)}
+        return "\n".join(f"; {k.name}\n{k.source()}" for k in kernels.values())
+
+
+def _many(run: Callable[[], None], count: int) -> None:
+    for _ in range(count):
+        run()

@@ -9,8 +9,9 @@ Printed, it reads like this::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,15 @@ def where_called() -> str:
 
 
 class Var:
-    """What stands for an array while a function is captured: a shape and a dtype, no values."""
+    """What stands for an array while a function is captured: a shape and a dtype, no values.
 
-    __slots__ = ("dtype", "shape")
+    ``base`` is the array from outside that it is, or is a view of, in an eager run.
+    """
+
+    __slots__ = ("base", "dtype", "shape")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.base: Any = None
         self.shape = shape
         self.dtype = dtype
 
@@ -47,7 +52,7 @@ class Var:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -81,23 +86,44 @@ class Input:
     key: Any = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Equation:
-    """``outputs`` are what ``operation`` makes of ``inputs``: variables and Python numbers."""
+    """``outputs`` are what ``operation`` makes of ``inputs``: variables and Python numbers.
+
+    ``part_of`` is the name of the composite operation that it was written out from.
+    """
 
     operation: Any
     inputs: tuple[Any, ...]
     params: dict[str, Any]
     outputs: tuple[Var, ...]
+    part_of: str = ""
+    _reads: list[Var] = field(init=False, repr=False)
+    _static: Any = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._reads = [v for v in self.inputs if isinstance(v, Var)]
+
+    @property
+    def static(self) -> Any:
+        """The parameters as something that can be a key."""
+        if self._static is None:
+            self._static = frozen(self.params)
+        return self._static
 
     @property
     def name(self) -> str:
         """The operation's name."""
         return self.operation.name
 
+    @property
+    def label(self) -> str:
+        """What the user calls it."""
+        return self.part_of or self.name
+
     def reads(self) -> Iterator[Var]:
         """The variables among the inputs."""
-        return (v for v in self.inputs if isinstance(v, Var))
+        return iter(self._reads)
 
     def evaluate(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """The outputs for arrays (and numbers) in the place of the inputs, by NumPy."""
@@ -125,8 +151,23 @@ class Program:
         lines = [f"{typed(i.var)} = {i.kind}" for i in self.inputs]
         for e in self.equations:
             words = [named(v) for v in e.inputs] + [f"{k}={v}" for k, v in e.params.items()]
-            lines.append(f"{', '.join(map(typed, e.outputs))} = {e.name}({', '.join(words)})")
+            made = f"{', '.join(map(typed, e.outputs))} = " if e.outputs else ""
+            lines.append(f"{made}{e.name}({', '.join(words)})")
         return "\n".join([*lines, f"return {', '.join(map(named, self.outputs))}"])
+
+    def structure(self) -> list[Any]:
+        """What tells this program from others: the same for two that print alike."""
+        numbers: dict[Any, int] = {}
+
+        def numbered(v: Any) -> Any:
+            return numbers.setdefault(v, len(numbers)) if isinstance(v, Var) else identity(v)
+
+        lines: list[Any] = [(i.kind, numbered(i.var), i.var.aval) for i in self.inputs]
+        for e in self.equations:
+            read = [numbered(v) for v in e.inputs]
+            made = [(numbered(v), v.shape, v.dtype) for v in e.outputs]
+            lines.append((e.name, read, e.static, made))
+        return [*lines, [numbered(v) for v in self.outputs]]
 
     def verify(self) -> None:
         """Raise ProgramError where a variable is read before it is made, or made twice."""
@@ -134,7 +175,7 @@ class Program:
         for v in [i.var for i in self.inputs]:
             _once(v, made)
         for e in self.equations:
-            if any(v not in made for v in e.reads()):
+            if not made.issuperset(e.reads()):
                 raise ProgramError(f"{e.name} reads a variable that is not made before it")
             for v in e.outputs:
                 _once(v, made)
@@ -159,9 +200,10 @@ class Program:
 
         kept = []
         for e in equations:
-            inputs = tuple(map(now, e.inputs))
-            same = all(a is b for a, b in zip(inputs, e.inputs, strict=True))
-            kept.append(e if same else Equation(e.operation, inputs, e.params, e.outputs))
+            if not replaced.keys().isdisjoint(e.reads()):
+                inputs = tuple(map(now, e.inputs))
+                e = Equation(e.operation, inputs, e.params, e.outputs, e.part_of)
+            kept.append(e)
         return Program(self.inputs, kept, [now(v) for v in self.outputs])
 
 
@@ -179,11 +221,14 @@ def _once(v: Var, made: set[Var]) -> None:
 
 
 def without_dead(program: Program) -> Program:
-    """Equations and inputs whose results are never read are left out."""
+    """Equations and inputs whose results are never read are left out.
+
+    One without results looks at what others read: it stays where they do.
+    """
     live = set(program.outputs)
     kept = []
     for e in reversed(program.equations):
-        if any(v in live for v in e.outputs):
+        if not live.isdisjoint(e.outputs or e.reads()):
             kept.append(e)
             live.update(e.reads())
     # a draw is an effect: the generator moves on
@@ -198,7 +243,7 @@ def without_repeats(program: Program) -> Program:
     kept = []
     for e in program.equations:
         inputs = tuple(replaced.get(v, v) if isinstance(v, Var) else v for v in e.inputs)
-        key = (e.operation, tuple(map(_identity, inputs)), frozen(e.params))
+        key = (e.operation, tuple(map(identity, inputs)), e.static)
         if (first := seen.get(key)) is not None:
             replaced.update(zip(e.outputs, first.outputs, strict=True))
         else:
@@ -207,29 +252,46 @@ def without_repeats(program: Program) -> Program:
     return program.rewritten(replaced, kept)
 
 
-def without(operation: Any, program: Program) -> Program:
-    """Every equation of ``operation`` replaced by its first input."""
-    replaced = {e.outputs[0]: e.inputs[0] for e in program.equations if e.operation is operation}
-    return program.rewritten(
-        replaced, (e for e in program.equations if e.operation is not operation)
-    )
+class Watch:
+    """The operation that makes nothing, but raises the program's flag where it sees a NaN."""
+
+    name = "watch"
+    kind = "effect"
+    lower = None
 
 
-def doubts(program: Program, operation: Any) -> list[int]:
-    """The outputs, by number, that depend on what ``operation`` made."""
-    tainted: set[Var] = set()
+WATCH = Watch()
+WATCHED = (np.float32, np.float64)  # what kernels hold
+
+
+def watched(operation: Any, program: Program) -> Program:
+    """Every equation of ``operation`` replaced by its first input, which is watched instead.
+
+    ``operation`` changes nothing but NaNs.
+    """
+    replaced: dict[Var, Any] = {}
+    kept = []
     for e in program.equations:
-        if e.operation is operation or any(v in tainted for v in e.reads()):
-            tainted.update(e.outputs)
-    return [k for k, v in enumerate(program.outputs) if v in tainted and v.dtype.kind == "f"]
+        x = e.inputs[0] if e.inputs else None
+        if e.operation is operation and isinstance(x, Var) and x.dtype in WATCHED and x.size:
+            replaced[e.outputs[0]] = x
+            e = Equation(WATCH, (x,), {}, ())
+        kept.append(e)
+    return program.rewritten(replaced, kept)
 
 
-def _identity(v: Any) -> Any:
+def identity(v: Any) -> Any:
+    """An input of an equation as something that can be a key."""
     return id(v) if isinstance(v, Var) else (type(v), repr(v))
+
+
+EXACT = {int, str, bool, type(None)}  # equal ones of a type are the same
 
 
 def frozen(value: Any) -> Any:
     """``value`` (parameters of an operation) as something that can be a key."""
+    if type(value) in EXACT:
+        return type(value), value
     if isinstance(value, dict):
         return tuple((k, frozen(v)) for k, v in value.items())
     if isinstance(value, tuple | list):

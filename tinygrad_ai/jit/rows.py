@@ -6,18 +6,19 @@ result comes in a later one, where cheap values are computed again and others re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_ai.autodiff.lowering import Fold, IndexMap
 from tinygrad_ai.backend.scalar import Expr, cast, const, order, xp
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.lower import Operand, dot, index, load, moved_element
-from tinygrad_ai.jit.program import Equation, Var
+from tinygrad_ai.jit.program import WATCH, Equation, Var
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import View
 from tinygrad_ai.kernels.cpu.simd import padded
+from tinygrad_ai.ops.lowering import Fold, IndexMap
 
 CHEAP = {"add", "subtract", "multiply", "maximum", "minimum", "negative", "absolute", "where"}
 
@@ -39,13 +40,20 @@ class Phase:
     folds: list[Folding] = field(default_factory=list)
     row_values: list[tuple[Expr, Expr]] = field(default_factory=list)  # symbol, expression
     row_stores: list[tuple[int, Expr]] = field(default_factory=list)
+    watches: list[Expr] = field(default_factory=list)  # elements that must not be NaN
+    row_watches: list[Expr] = field(default_factory=list)  # symbols
+
+    def elements(self) -> list[Expr]:
+        """What the loop computes."""
+        return [*(e for _, e in self.stores), *(f.element for f in self.folds), *self.watches]
 
 
 class RowProgram:
     """The phases of a kernel; ``operands`` are the arrays it reads and writes, in order.
 
     The first phase has no loop: it holds what rows need beforehand. ``scratch`` are operands that
-    live for one row only. Loops are numbered: the outer axes, then the columns.
+    live for one row only; ``flag`` is the operand that a NaN raises, if there is one. Loops are
+    numbered: the outer axes, then the columns.
     """
 
     def __init__(self, fused: Fused, kernel: Rows) -> None:
@@ -57,23 +65,28 @@ class RowProgram:
         self.offsets: dict[int, int] = {}  # where operands begin: not part of the code
         self.scratch: set[int] = set()
         self.writes: set[int] = set()
+        self.touched: dict[int, int] = {}  # elements, of operands that are read in part
         self.maker = {v: e for e in kernel.equations for v in e.outputs}
         self.phase: dict[Var, int] = {}
-        for e in kernel.equations:
+        made = [e for e in kernel.equations if e.operation is not WATCH]
+        for e in made:
             self.phase.update(dict.fromkeys(e.outputs, self._phase(e)))
-        count = max(self.phase.values(), default=0) + 1
+        count = max(self.phase.values(), default=1) + 1
         self.phases = [Phase() for _ in range(count)]
         self._built: dict[tuple[Var, int], Expr] = {}
-        for e in kernel.equations:
+        for e in made:
             self._place(e)
+        for e in kernel.equations:
+            if e.operation is WATCH:
+                self._watch(e.inputs[0])
+        self.flag = self._number(fused.flag) if len(made) < len(kernel.equations) else None
 
     def key(self) -> str:
         """All that the code depends on, as text."""
-        size = (self.outer, self.columns) if self.outer is not None else "flat"
+        size = "flat" if self.outer is None else (self.outer[1:], self.columns)
         lines = [f"rows {size} {[v.dtype.name for v in self.operands]} {sorted(self.scratch)}"]
         for phase in self.phases:
-            roots = [e for _, e in phase.stores] + [f.element for f in phase.folds]
-            roots += [e for _, e in phase.row_values]
+            roots = [*phase.elements(), *(e for _, e in phase.row_values)]
             named = {e: k for k, e in enumerate(order(roots))}
             lines += [f"{e.op} {e.attr!r} {e.dtype} {[named[a] for a in e.args]}" for e in named]
             lines.append(f"stores {[(k, named[e]) for k, e in phase.stores]}")
@@ -81,6 +94,8 @@ class RowProgram:
                 lines.append(f"fold {f.symbol.attr} {named[f.element]} {described(f)}")
             lines.append(f"values {[(s.attr, named[e]) for s, e in phase.row_values]}")
             lines.append(f"row stores {[(k, s.attr) for k, s in phase.row_stores]}")
+            lines.append(f"watches {[named[e] for e in phase.watches]} to {self.flag}")
+            lines.append(f"row watches {[s.attr for s in phase.row_watches]}")
         return "\n".join(lines)
 
     def scratch_bytes(self) -> dict[int, int]:
@@ -119,6 +134,18 @@ class RowProgram:
                     phase.row_stores.append((self._number(v, True), self._symbol(v)))
                 else:
                     phase.stores.append((self._number(v, True), self._value(v, self.phase[v])))
+
+    def _watch(self, v: Var) -> None:
+        """Note where an array is looked at: where it is made, or where it can be read."""
+        if v not in self.maker:
+            whole = View.whole(v).reshaped(self.shape)
+            assert whole is not None
+            element = self._load(whole, [index(k) for k in range(len(self.shape))])
+            self.phases[1].watches.append(element)
+        elif self._level(v) == "row":
+            self.phases[self.phase[v]].row_watches.append(self._symbol(v))
+        else:
+            self.phases[self.phase[v]].watches.append(self._value(v, self.phase[v]))
 
     # ------------------------------------------------------------------------------ expressions
 
@@ -200,6 +227,8 @@ class RowProgram:
 
     def _load(self, view: View, at: Sequence[Any]) -> Expr:
         number = self._number(view.root, offset=view.offset)
+        seen = min(view.elements, math.prod(self.shape))
+        self.touched[number] = max(seen, self.touched.get(number, 0))
         if number in self.scratch:
             return load(number, view.root.aval, index(len(self.shape) - 1))
         return load(number, view.root.aval, dot(at, view.strides))

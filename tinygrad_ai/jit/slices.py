@@ -51,10 +51,10 @@ def with_slices_joined(program: Program) -> Program:
     sums: dict[Any, _Sum] = {}
     equations = []
     for e in program.equations:
-        out = e.outputs[0]
         if e.operation is unslice:
-            sums[out] = _Sum([(e.params["key"], e.inputs[0])])
+            sums[e.outputs[0]] = _Sum([(e.params["key"], e.inputs[0])])
         elif e.operation is add and all(v in sums and len(uses[v]) == 1 for v in e.inputs):
+            (out,) = e.outputs
             a, b = (sums[v] for v in e.inputs)
             alike = all(v.aval == out.aval for v in e.reads())
             joined = _joined(a, b, out.shape) if alike else None

@@ -11,7 +11,7 @@ from typing import Any
 from tinygrad_ai import functional as F
 from tinygrad_ai.creation import zeros
 from tinygrad_ai.dtypes import probability
-from tinygrad_ai.errors import ShapeError, ValueRangeError, whole_number
+from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, whole_number
 from tinygrad_ai.functional.attention import is_choice
 from tinygrad_ai.nn.init import xavier_uniform_
 from tinygrad_ai.nn.linear import Linear, uniform_parameter
@@ -20,6 +20,7 @@ from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.ops.movement import reshape, split, swapaxes
 from tinygrad_ai.ops.products import matmul
 from tinygrad_ai.ops.reduce import mean
+from tinygrad_ai.ops.shapes import broadcast_shapes
 
 
 class MultiheadAttention(Module):
@@ -109,6 +110,7 @@ class MultiheadAttention(Module):
         }  # fmt: skip
         for name, (x, features) in inputs.items():
             check_sequence(f"MultiheadAttention: {name}", x, features)
+        _check_together(query, key, value)
         maps = zip((query, key, value), *self._projections(), strict=True)
         q, k, v = (self._by_head(F.linear(x, weight, bias)) for x, weight, bias in maps)
         p = self.dropout if self.training else 0.0
@@ -139,11 +141,13 @@ class MultiheadAttention(Module):
         keys = k.shape[-2]
         total = None
         if key_padding_mask is not None:
-            padding = additive("key_padding_mask", key_padding_mask, (*lead, keys))
+            named = "MultiheadAttention: key_padding_mask"
+            padding = additive(named, key_padding_mask, (*lead, keys))
             total = reshape(padding, (*lead, 1, 1, keys))
         if attn_mask is not None:
             per_head = math.prod(lead) * heads, queries, keys
-            mask = additive("attn_mask", attn_mask, (queries, keys), per_head)
+            named = "MultiheadAttention: attn_mask"
+            mask = additive(named, attn_mask, (queries, keys), per_head)
             mask = mask if mask.ndim == 2 else reshape(mask, (*q.shape[:-1], keys))
             total = mask if total is None else total + mask
         return total
@@ -188,7 +192,8 @@ class BilinearAttention(Module):
         query, mask = matmul(input, form), None
         if key_padding_mask is not None:
             *lead, length, _ = input.shape
-            mask = additive("key_padding_mask", key_padding_mask, (*lead, length))
+            named = "BilinearAttention: key_padding_mask"
+            mask = additive(named, key_padding_mask, (*lead, length))
             mask = reshape(mask, (*lead, 1, length))
         return F.scaled_dot_product_attention(
             query, input, input, mask, scale=1.0, need_weights=need_weights
@@ -208,7 +213,9 @@ def check_batch_first(name: str, batch_first: Any) -> None:
 
 
 def check_sequence(name: str, x: Any, features: int) -> None:
-    """Raise ShapeError unless ``x`` is (..., T, features) with T ≥ 1."""
+    """Raise ShapeError unless ``x`` is (..., T, features) with T ≥ 1, DTypeError for no array."""
+    if not hasattr(x, "dtype"):
+        raise DTypeError(f"{name} must be a tensor, not {type(x).__name__}")
     shape = tuple(x.shape)
     if len(shape) < 2 or shape[-1] != features:
         raise ShapeError(f"{name} must be (batch, time, {features}), got {shape}")
@@ -216,13 +223,35 @@ def check_sequence(name: str, x: Any, features: int) -> None:
         raise ShapeError(f"{name} is an empty sequence: {shape} is (batch, time, features)")
 
 
-def additive(name: str, mask: Any, *shapes: tuple[int, ...]) -> Any:
-    """``mask`` as numbers to be added to scores: booleans become -inf where True and 0 elsewhere.
+def _check_together(query: Any, key: Any, value: Any) -> None:
+    """Raise ShapeError unless there are as many values as keys, and batches are as long."""
+    q, k, v = (tuple(x.shape) for x in (query, key, value))
+    if k[-2] != v[-2]:
+        raise ShapeError(f"MultiheadAttention: key {k} and value {v} differ in time")
+    try:
+        broadcast_shapes(q[:-2], k[:-2], v[:-2])
+    except ShapeError:
+        raise ShapeError(
+            f"MultiheadAttention: query {q}, key {k} and value {v} differ in batch"
+        ) from None
 
-    Raises DTypeError for masks of other numbers, ShapeError unless it has one of ``shapes``.
+
+def check_mask(name: str, mask: Any, *shapes: tuple[int, ...]) -> bool:
+    """Whether ``mask`` holds booleans.
+
+    Raises DTypeError unless it does or holds real numbers, ShapeError unless it has one of
+    ``shapes``.
     """
     chosen = is_choice(name, mask)
     if tuple(mask.shape) not in shapes:
         wanted = " or ".join(map(str, dict.fromkeys(shapes)))
         raise ShapeError(f"{name} must have shape {wanted}, got {tuple(mask.shape)}")
-    return where(mask, -math.inf, 0.0) if chosen else mask
+    return chosen
+
+
+def additive(name: str, mask: Any, *shapes: tuple[int, ...]) -> Any:
+    """``mask`` as numbers to be added to scores: booleans become -inf where True and 0 elsewhere.
+
+    Raises what :func:`check_mask` does.
+    """
+    return where(mask, -math.inf, 0.0) if check_mask(name, mask, *shapes) else mask

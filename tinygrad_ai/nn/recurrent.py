@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from tinygrad_ai import functional as F
 from tinygrad_ai.creation import asarray, ones
 from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import DTypeError, ShapeError, ValueRangeError, warn_user, whole_number
 from tinygrad_ai.functional import recurrent
-from tinygrad_ai.functional.layers import count_up, known
+from tinygrad_ai.functional.layers import count_up, examine
 from tinygrad_ai.functional.recurrent import State
 from tinygrad_ai.nn.attention import check_batch_first
 from tinygrad_ai.nn.cells import RecurrentModule, simple_recurrence
@@ -146,10 +149,7 @@ class _Recurrent(RecurrentModule):
             raise DTypeError(f"{name}: lengths must be integers, not {found.dtype}")
         if found.shape != (batch,):
             raise ShapeError(f"{name}: lengths must be {(batch,)}, got {found.shape}")
-        values = known(found)
-        if values is not None and values.size and not 1 <= values.min() <= values.max() <= time:
-            wrong = values[(values < 1) | (values > time)][0]
-            raise ValueRangeError(f"{name}: length {wrong} is not one of 1 to {time}")
+        examine(found.astype(np.int64) - 1, time, partial(_check_lengths, name, time))
         return less(count_up(x, time), expand_dims(found.to(x.device), 1))
 
     def extra_repr(self) -> str:
@@ -160,6 +160,13 @@ class _Recurrent(RecurrentModule):
         parts = [f"{self.input_size}, {self.hidden_size}"]
         parts += [f"{k}={getattr(self, k)!r}" for k, v in usual.items() if getattr(self, k) != v]
         return ", ".join(parts)
+
+
+def _check_lengths(name: str, time: int, before: np.ndarray[Any, Any]) -> None:
+    """Raise ValueRangeError unless the lengths, less 1, are in 0 … time-1."""
+    wrong = before[(before < 0) | (before >= time)]
+    if wrong.size:
+        raise ValueRangeError(f"{name}: length {wrong[0] + 1} is not one of 1 to {time}")
 
 
 def _masked(x: Any, valid: Any) -> Any:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_ai import functional as F
+from tinygrad_ai.dtypes import probability
 from tinygrad_ai.errors import ShapeError, ValueRangeError, whole_number
-from tinygrad_ai.nn.attention import MultiheadAttention, check_batch_first, check_sequence
+from tinygrad_ai.nn.attention import (
+    MultiheadAttention,
+    check_batch_first,
+    check_mask,
+    check_sequence,
+)
 from tinygrad_ai.nn.linear import Dropout, Linear
 from tinygrad_ai.nn.module import Module
 from tinygrad_ai.nn.norm import LayerNorm
@@ -58,7 +65,13 @@ class TransformerEncoderLayer(Module):
             raise ValueRangeError(
                 f"TransformerEncoderLayer: activation must be 'relu' or 'gelu', not {activation!r}"
             )
-        whole_number("TransformerEncoderLayer", "dim_feedforward", dim_feedforward, 1)
+        name = "TransformerEncoderLayer"
+        sizes = {"d_model": d_model, "nhead": nhead, "dim_feedforward": dim_feedforward}
+        for size in sizes:
+            whole_number(name, size, sizes[size], 1)
+        if d_model % nhead:
+            raise ValueRangeError(f"{name}: nhead {nhead} does not divide d_model {d_model}")
+        probability(dropout, f"{name}: dropout")
         place: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.activation = activation
         self.norm_first = norm_first
@@ -83,7 +96,14 @@ class TransformerEncoderLayer(Module):
         ``src_mask`` and ``src_key_padding_mask`` are the attention's ``attn_mask`` and
         ``key_padding_mask``: True is what is not attended to. Raises its errors.
         """
-        check_sequence("TransformerEncoderLayer: src", src, self.self_attn.embed_dim)
+        name = "TransformerEncoderLayer"
+        check_sequence(f"{name}: src", src, self.self_attn.embed_dim)
+        *lead, time, _ = src.shape
+        if src_mask is not None:
+            per_head = math.prod(lead) * self.self_attn.num_heads, time, time
+            check_mask(f"{name}: src_mask", src_mask, (time, time), per_head)
+        if src_key_padding_mask is not None:
+            check_mask(f"{name}: src_key_padding_mask", src_key_padding_mask, (*lead, time))
         masks = src_mask, src_key_padding_mask, is_causal
         if self.norm_first:
             x = src + self._attend(self.norm1(src), *masks)

@@ -25,6 +25,7 @@ leaky_relu_ = elementwise(
     vjp=lambda g, x, slope: where(x > 0, g, slope * g),
     kinks=lambda x: x,
     sample=lambda rng: ((rng.standard_normal((2, 3)),), {"slope": 0.1}),
+    kernel="fused",
     why="slope 1 on the right, a small one on the left, so that no unit dies",
 )
 elu_ = elementwise(
@@ -33,6 +34,7 @@ elu_ = elementwise(
     vjp=lambda g, x, alpha: where(x > 0, g, g * alpha * exp(minimum(x, 0))),
     kinks=lambda x: x,
     singular="exp underflows or x is NaN",
+    kernel="fused",
     sample=lambda rng: ((rng.standard_normal((2, 3)),), {"alpha": 1.5}),
     why="slope 1 on the right; on the left α·(eˣ - 1) has slope α·eˣ, which fades out",
 )
@@ -41,6 +43,7 @@ silu = elementwise(
     lambda xp, x: xp.maximum(x, -FAR) * sigmoid.forward(xp, x),
     vjp=lambda g, y, x: g * (sigmoid(x) + minimum(y, FAR) * sigmoid(-x)),
     singular="a minimum",
+    kernel="fused",
     why="(x·σ)' = σ + x·σ·(1-σ), where x·σ is the output and 1-σ(x) is σ(-x)",
 )
 gelu_erf = elementwise(
@@ -48,6 +51,7 @@ gelu_erf = elementwise(
     lambda xp, x: 0.5 * xp.maximum(x, -FAR_NORMAL) * xp.erfc(-ROOT_HALF * x),
     vjp=lambda g, x: g * (0.5 * erfc(-ROOT_HALF * x) + DENSITY * _near(x) * exp(-0.5 * x * x)),
     singular="a minimum",
+    kernel="fused",
     why="(x·Φ)' = Φ + x·φ, with the normal distribution Φ and its density φ",
 )
 
@@ -71,6 +75,7 @@ gelu_tanh = elementwise(
     lambda xp, x: xp.maximum(x, -FAR_NORMAL) * sigmoid.forward(xp, _doubled_argument(x)),
     vjp=_gelu_tanh_vjp,
     singular="a minimum",
+    kernel="fused",
     why="½(1+tanh u) is σ(2u), exact where it is small; then σ + x·σ·(1-σ)·2u' with "
     "u = √(2/π)·(x + 0.0447·x³)",
 )
@@ -88,6 +93,7 @@ bce = elementwise(
     ),
     domain=(UNIT, UNIT),
     singular="p is no probability",
+    kernel="fused",
     why="-t·log p - (1-t)·log(1-p) has slope (1-t)/(1-p) - t/p; logarithms stop at -100",
 )
 bce_logits = elementwise(
@@ -102,5 +108,6 @@ bce_logits = elementwise(
     ),
     domain=(REAL, UNIT, POSITIVE),
     singular="the logit is large",
+    kernel="fused",
     why="-log σ(x) = softplus(-x) and -log(1-σ(x)) = softplus(x), with slopes -σ(-x) and σ(x)",
 )

@@ -152,7 +152,7 @@ conv_ = contraction(
     ),
     batch="leading",
     sample=_sample((_X, _WEIGHT)),
-    kernel=True,
+    kernel="own",
     why="every output is a sum of products over its window, so each factor collects the other one",
 )
 conv_input_grad = contraction(
@@ -178,7 +178,7 @@ conv_input_grad = contraction(
     ),
     batch="leading",
     sample=_sample((_DY, _WEIGHT), shape=(8,)),
-    kernel=True,
+    kernel="own",
     why="the transpose of a convolution in its input, so the rule is the convolution itself",
 )
 conv_weight_grad = contraction(
@@ -202,7 +202,7 @@ conv_weight_grad = contraction(
     ),
     batch="leading",
     sample=_sample((_X, _DY), kernel=(3,)),
-    kernel=True,
+    kernel="own",
     why="the transpose of a convolution in its weight, so the rule is the convolution itself",
 )
 

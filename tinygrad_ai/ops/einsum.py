@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from string import ascii_letters
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from tinygrad_ai.autodiff import contraction
 from tinygrad_ai.backend import operands as as_arrays
 from tinygrad_ai.errors import DTypeError, ShapeError, user_name
 from tinygrad_ai.ops.index import diagonal
+from tinygrad_ai.ops.lowering import Composite
 from tinygrad_ai.ops.movement import permute, reshape
-from tinygrad_ai.ops.products import in_float32
+from tinygrad_ai.ops.products import in_float32, matmul_
 from tinygrad_ai.ops.reduce import sum as sum_over
 
 
@@ -53,6 +55,12 @@ def _contract(xp: Any, a: Any, b: Any, spec: str) -> Any:
     return xp.transpose(product, [natural.index(k) for k in out])
 
 
+#: what ``_contract`` takes of a namespace, as records
+_RECORDS = SimpleNamespace(
+    matmul=matmul_, reshape=reshape, transpose=lambda x, order: permute(x, axes=tuple(order))
+)
+
+
 def _swapped(spec: str, i: int) -> str:
     """The specification of the rule for operand ``i``: its letters from the output's and the
     other operand's."""
@@ -75,6 +83,7 @@ einsum_ = contraction(
         lambda g, a, spec: einsum_(g, a, spec=_swapped(spec, 1)),
     ),
     batch=_batched,
+    lower=Composite(lambda a, b, *, spec: _contract(_RECORDS, a, b, spec)),
     sample=lambda rng: (
         (rng.standard_normal((2, 3, 4)), rng.standard_normal((4, 2, 5))),
         {"spec": "bik,kbj->jbi"},

@@ -122,6 +122,7 @@ exp = elementwise(
     lambda xp, x: xp.exp(x),
     vjp=lambda g, y: g * y,
     singular="exp underflows or overflows",
+    kernel="fused",
     why="exp' = exp, so the output is all that backward needs",
 )
 expm1 = elementwise(
@@ -154,6 +155,7 @@ tanh = elementwise(
     lambda xp, x: xp.tanh(x),
     vjp=lambda g, y: g * (1 - y * y),
     singular="tanh x = ±1",
+    kernel="pull",
     why="tanh' = 1 - tanh², so the output is all that backward needs",
 )
 
@@ -168,6 +170,7 @@ sigmoid = elementwise(
     _sigmoid,
     vjp=lambda g, y: g * y * (1 - y),
     singular="sigmoid x is 0 or 1",
+    kernel="fused",
     why="σ' = σ·(1-σ), so the output is all that backward needs",
 )
 relu = elementwise(
@@ -175,6 +178,7 @@ relu = elementwise(
     lambda xp, x: xp.maximum(x, 0),
     vjp=lambda g, y: where(y <= 0, 0, g),
     kinks=lambda x: x,
+    kernel="fused",
     why="where relu lets the value through it lets the gradient through; 0 at the kink",
 )
 
@@ -187,6 +191,7 @@ maximum = elementwise(
         lambda g, a, b: where(a == b, g * 0.5, where((b > a) | (b != b), g, 0)),
     ),
     kinks=lambda a, b: a - b,
+    kernel="fused",
     why="only the larger input counts; a tie is shared evenly",
 )
 minimum = elementwise(
@@ -197,6 +202,7 @@ minimum = elementwise(
         lambda g, a, b: where(a == b, g * 0.5, where((b < a) | (b != b), g, 0)),
     ),
     kinks=lambda a, b: a - b,
+    kernel="fused",
     why="only the smaller input counts; a tie is shared evenly",
 )
 clip = elementwise(
@@ -208,6 +214,7 @@ clip = elementwise(
         lambda g, x, low, high: where((x > high) | (low > high), g, 0),
     ),
     kinks=lambda x, low, high: (x - low) * (x - high) * (low - high),
+    kernel="fused",
     why="inside the bounds, and at them, the value passes through; outside the bound is the value",
 )
 where = elementwise(
@@ -218,6 +225,7 @@ where = elementwise(
         lambda g, condition: where(condition, g, 0),
         lambda g, condition: where(condition, 0, g),
     ),
+    kernel="fused",
     why="the gradient goes where the value came from",
 )
 

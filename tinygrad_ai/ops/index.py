@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import Value, linear, mode, opaque
-from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.backend import operands
 from tinygrad_ai.errors import DTypeError, GraphError, IndexRangeError, ShapeError
 from tinygrad_ai.ops.elementwise import where
 from tinygrad_ai.ops.logic import isnan
+from tinygrad_ai.ops.lowering import IndexMap
 from tinygrad_ai.ops.movement import (
     broadcast_to,
     broadcast_to_,
@@ -68,7 +68,7 @@ scatter = linear(
         (rng.standard_normal((3, 2)), np.array([1, 0, 1])),
         {"spec": (ARRAY,), "shape": (4, 2)},
     ),
-    kernel=True,
+    kernel="own",
     why="the transpose of index: what was put somewhere is read from there",
 )
 _at = index  # for the functions that have an argument of that name, as PyTorch's do

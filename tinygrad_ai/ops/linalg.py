@@ -19,6 +19,7 @@ from tinygrad_ai.autodiff import linear as linear_record
 from tinygrad_ai.errors import ShapeError, ValueRangeError
 from tinygrad_ai.ops.elementwise import absolute
 from tinygrad_ai.ops.movement import broadcast_to, expand_dims, reshape
+from tinygrad_ai.ops.norms import norm
 from tinygrad_ai.ops.products import (
     dot,
     in_float32,
@@ -33,7 +34,7 @@ from tinygrad_ai.ops.products import (
     trace,
     vecdot,
 )
-from tinygrad_ai.ops.reduce import amax, amin, norm
+from tinygrad_ai.ops.reduce import amax, amin
 from tinygrad_ai.ops.reduce import sum as sum_over
 from tinygrad_ai.ops.shapes import axes_of, on_arrays
 

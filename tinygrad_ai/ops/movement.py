@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import Value, linear, movement, raw, unbroadcast
-from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.backend import NUMPY, namespaces, operands
 from tinygrad_ai.dtypes import real
 from tinygrad_ai.errors import DTypeError, ShapeError
 from tinygrad_ai.ops.elementwise import where
+from tinygrad_ai.ops.lowering import IndexMap
 from tinygrad_ai.ops.shapes import (
     Axis,
     axes_of,

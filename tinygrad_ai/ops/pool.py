@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import linear, movement, opaque
-from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.errors import ShapeError, ValueRangeError
 from tinygrad_ai.ops.elementwise import where, zero
 from tinygrad_ai.ops.logic import not_equal
+from tinygrad_ai.ops.lowering import IndexMap
 from tinygrad_ai.ops.movement import pad
 from tinygrad_ai.ops.products import in_float32, label
 from tinygrad_ai.ops.reduce import amax
@@ -212,7 +212,7 @@ max_pool = opaque(
     ),
     batch="leading",
     sample=lambda rng: ((_apart(rng),), _GEOMETRY),
-    kernel=True,
+    kernel="own",
     why="only the largest element of a window counts; ties share evenly",
 )
 max_pool_grad = opaque(
@@ -231,7 +231,7 @@ max_pool_grad = opaque(
         (rng.standard_normal((2, 3)), _apart(rng)),
         _GEOMETRY,
     ),
-    kernel=True,
+    kernel="own",
     why="linear in the cotangent; which element is the largest jumps, so it has no slope",
 )
 sum_pool = linear(
@@ -247,7 +247,7 @@ sum_pool = linear(
     ),
     batch="leading",
     sample=lambda rng: ((rng.standard_normal((2, 7)),), _GEOMETRY),
-    kernel=True,
+    kernel="own",
     why="an element collects the gradients of all the windows it stands in",
 )
 sum_pool_grad = linear(
@@ -258,7 +258,7 @@ sum_pool_grad = linear(
     ),
     batch="leading",
     sample=lambda rng: ((rng.standard_normal((2, 3)),), {"shape": (7,), **_GEOMETRY}),
-    kernel=True,
+    kernel="own",
     why="the transpose of the sums of windows, so the rule is that sum itself",
 )
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import contraction
-from tinygrad_ai.autodiff.lowering import Contract
 from tinygrad_ai.errors import ShapeError, user_name
 from tinygrad_ai.ops.index import diagonal
+from tinygrad_ai.ops.lowering import Contract
 from tinygrad_ai.ops.movement import expand_dims, moveaxis, permute, reshape, swapaxes
 from tinygrad_ai.ops.reduce import sum as sum_over
 from tinygrad_ai.ops.shapes import on_arrays, one_axis

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinygrad_ai.autodiff import opaque, reduction
-from tinygrad_ai.autodiff.lowering import Fold
 from tinygrad_ai.errors import ShapeError
-from tinygrad_ai.ops.elementwise import absolute, astype, exp, power, where, widened
+from tinygrad_ai.ops.elementwise import astype, sqrt, square, where, widened
 from tinygrad_ai.ops.logic import not_equal
+from tinygrad_ai.ops.lowering import Composite, Fold
 from tinygrad_ai.ops.movement import (
     broadcast_to_,
     flip_,
@@ -27,17 +28,17 @@ def spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     return broadcast_to_(reshape_(g, shape=kept_shape(shape, axis)), shape=shape)
 
 
-def _quiet(g: Any, in_shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
+def quiet_of(g: Any, in_shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     """Where the elements were folded into one whose cotangent is exactly 0."""
     return spread(g == 0, in_shape, axis)
 
 
-def _wide(dtype: Any) -> Any:
+def accumulator(dtype: Any) -> Any:
     """The dtype in which to accumulate: float32 for halves."""
     return np.float32 if dtype == np.float16 else None
 
 
-def _shift(size: int, axis: tuple[int, ...], **rest: Any) -> dict[str, Any]:
+def shift(size: int, axis: tuple[int, ...], **rest: Any) -> dict[str, Any]:
     return {"axis": shifted(axis), **rest}
 
 
@@ -48,21 +49,21 @@ sum_ = reduction(
     lambda xp, x, *, axis, keepdims: _sum(xp, x, axis, keepdims),
     vjp=lambda g, in_shape, axis: spread(g, in_shape, axis),
     jvp="linear",
-    batch=_shift,
+    batch=shift,
     lower=Fold(lambda xp, total, x: total + x, 0.0),
     why="every term counts once, so each gets the whole gradient",
 )
 
 
 def _sum(xp: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    wide = _wide(x.dtype)
+    wide = accumulator(x.dtype)
     total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
     return total if wide is None else total.astype(x.dtype)
 
 
 def _mean(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     dtype = x.dtype if x.dtype.kind == "f" else np.float64
-    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=_wide(dtype) or dtype)
+    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=accumulator(dtype) or dtype)
     return (total / count(x.shape, axis)).astype(dtype)
 
 
@@ -71,7 +72,7 @@ mean_ = reduction(
     _mean,
     vjp=lambda g, in_shape, axis: spread(widened(g) / count(in_shape, axis), in_shape, axis),
     jvp="linear",
-    batch=_shift,
+    batch=shift,
     lower=Fold(lambda xp, total, x: total + x, 0.0, lambda xp, total, n: total / n),
     why="every term counts 1/n",
 )
@@ -79,7 +80,7 @@ mean_ = reduction(
 
 def _variance(xp: Any, x: Any, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
     """The variance, of halves in float32."""
-    dtype = _wide(x.dtype) or (x.dtype if x.dtype.kind == "f" else np.float64)
+    dtype = accumulator(x.dtype) or (x.dtype if x.dtype.kind == "f" else np.float64)
     centred = x - _mean(xp, x.astype(dtype, copy=False), axis=axis, keepdims=True)
     centred -= _mean(xp, centred, axis=axis, keepdims=True)  # see _centred
     centred *= centred
@@ -100,14 +101,20 @@ def _centred(x: Any, axis: tuple[int, ...]) -> Any:
     return x - mean_(x, axis=axis, keepdims=True)
 
 
+def _variance_parts(x: Any, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
+    squares = square(_centred(x, axis))
+    return sum_(squares, axis=axis, keepdims=keepdims) / max(count(x.shape, axis) - ddof, 0)
+
+
 var_ = reduction(
     "var",
     lambda xp, x, *, axis, keepdims, ddof: _rounded(_variance(xp, x, axis, keepdims, ddof), x),
     vjp=lambda g, x, axis, ddof: (
         spread(g, x.shape, axis) * (2 * _centred(x, axis) / max(count(x.shape, axis) - ddof, 0))
     ),
-    quiet=_quiet,
-    batch=_shift,
+    quiet=quiet_of,
+    batch=shift,
+    lower=Composite(_variance_parts),
     why="moving x moves the mean too, but deviations add up to 0, so 2·(x - mean)/(n - ddof) stays",
 )
 std_ = reduction(
@@ -116,8 +123,9 @@ std_ = reduction(
         xp.sqrt(_variance(xp, x, axis, keepdims, ddof)), x
     ),
     vjp=lambda g, y, x, axis, ddof: _std_vjp(g, y, x, axis, ddof),
-    quiet=_quiet,
-    batch=_shift,
+    quiet=quiet_of,
+    batch=shift,
+    lower=Composite(lambda x, **params: sqrt(_variance_parts(x, **params))),
     kinks=lambda x: x - mean_(x, axis=tuple(range(x.ndim)), keepdims=True),
     why="√var, with the smallest subgradient 0 where all elements are equal",
 )
@@ -145,7 +153,7 @@ amax_ = reduction(
     "amax",
     lambda xp, x, *, axis, keepdims: xp.max(x, axis=axis, keepdims=keepdims),
     vjp=lambda g, y, x, axis: _extreme_vjp(g, y, x, axis),
-    batch=_shift,
+    batch=shift,
     lower=Fold(lambda xp, top, x: xp.maximum(top, x), -math.inf),
     why="only the largest element counts; ties share evenly",
 )
@@ -153,7 +161,7 @@ amin_ = reduction(
     "amin",
     lambda xp, x, *, axis, keepdims: xp.min(x, axis=axis, keepdims=keepdims),
     vjp=lambda g, y, x, axis: _extreme_vjp(g, y, x, axis),
-    batch=_shift,
+    batch=shift,
     lower=Fold(lambda xp, low, x: xp.minimum(low, x), math.inf),
     why="only the smallest element counts; ties share evenly",
 )
@@ -167,7 +175,7 @@ def _prod_vjp(g: Any, x: Any, axis: tuple[int, ...]) -> Any:
 
 def _prod(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     """The product; where it overflows or underflows, smallest factors are paired with largest."""
-    plain = xp.prod(x, axis=axis, keepdims=True, dtype=_wide(x.dtype))
+    plain = xp.prod(x, axis=axis, keepdims=True, dtype=accumulator(x.dtype))
     if x.dtype.kind == "f":
         doubtful = ~xp.isfinite(plain) | (plain == 0)
         if doubtful.any():
@@ -198,8 +206,8 @@ prod_ = reduction(
     "prod",
     _prod,
     vjp=lambda g, x, axis: _prod_vjp(g, x, axis),
-    quiet=_quiet,
-    batch=_shift,
+    quiet=quiet_of,
+    batch=shift,
     lower=Fold(lambda xp, total, x: total * x, 1.0),
     sample=lambda rng: (
         (rng.standard_normal((2, 3)) * (rng.random((2, 3)) < 0.8),),
@@ -209,99 +217,45 @@ prod_ = reduction(
 )
 
 
-# --------------------------------------------------------------------- logarithms and lengths
-
-
-def _floating(x: Any) -> Any:
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
-
-
-def _logsumexp(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    x = _floating(x)
-    if not count(x.shape, axis):
-        return xp.full(xp.sum(x, axis=axis, keepdims=keepdims).shape, -math.inf, dtype=x.dtype)
-    top = xp.max(x, axis=axis, keepdims=True)
-    top = xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
-    total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True, dtype=_wide(x.dtype))
-    result = (xp.log(total) + top).astype(x.dtype)
-    return result if keepdims else xp.squeeze(result, axis=axis)
-
-
-def _softmax_of(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
-    top = spread(y, x.shape, axis)
-    return where(top == -math.inf, 0, exp(x - top))
-
-
-logsumexp_ = reduction(
-    "logsumexp",
-    _logsumexp,
-    vjp=lambda g, y, x, axis: spread(g, x.shape, axis) * _softmax_of(x, y, axis),
-    quiet=_quiet,
-    batch=_shift,
-    why="each element counts with its share of the sum of exponentials, its softmax",
-)
-
-
-def _norm(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """The root of the sum of squares; scaled by the largest where squares leave the range."""
-    x = _floating(x)
-    wide = x.astype(_wide(x.dtype) or x.dtype, copy=False)
-    flat = wide.reshape(-1)
-    whole = len(axis) == x.ndim
-    total = xp.dot(flat, flat) if whole else xp.sum(wide * wide, axis=axis, keepdims=True)
-    limits = np.finfo(wide.dtype)
-    if ((total > limits.tiny / limits.eps) & (total < math.inf)).all() or not x.size:
-        result = xp.sqrt(total)
-    else:
-        size = xp.abs(wide)
-        top = xp.max(size, axis=axis, keepdims=True)
-        scale = xp.where((top == 0) | ~xp.isfinite(top), 1, top).astype(wide.dtype)
-        size /= scale
-        result = xp.sqrt(xp.sum(size * size, axis=axis, keepdims=True)) * scale
-    shape = kept_shape(x.shape, axis)
-    kept = tuple(n for k, n in enumerate(shape) if keepdims or k not in axis)
-    return xp.reshape(result.astype(x.dtype), kept)
-
-
-def _norm_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...]) -> Any:
-    length = spread(y, x.shape, axis)
-    return where(length == 0, 0, spread(g, x.shape, axis) * (x / where(length == 0, 1, length)))
-
-
-norm_ = reduction(
-    "norm",
-    _norm,
-    vjp=lambda g, y, x, axis: _norm_vjp(g, y, x, axis),
-    quiet=_quiet,
-    batch=_shift,
-    why="a length grows along its own direction x/‖x‖; at 0 the smallest subgradient is 0",
-)
-
 # ------------------------------------------------------------------------ without gradients
 
 NO_SLOPE = "an answer that jumps: there is no slope to follow"
 all_ = reduction(
     "all",
     lambda xp, x, *, axis, keepdims: xp.all(x, axis=axis, keepdims=keepdims),
-    batch=_shift,
+    batch=shift,
+    lower=Fold(lambda xp, all, x: xp.minimum(all, x), math.inf),
     why=NO_SLOPE,
 )
 any_ = reduction(
     "any",
     lambda xp, x, *, axis, keepdims: xp.any(x, axis=axis, keepdims=keepdims),
-    batch=_shift,
+    batch=shift,
+    lower=Fold(lambda xp, any, x: xp.maximum(any, x), -math.inf),
     why=NO_SLOPE,
 )
+
+
+def _first_equal(extreme: Any, x: Any, axis: int, keepdims: bool) -> Any:
+    """The first position of the extreme along ``axis``, or of a NaN."""
+    hit = (x == extreme(x, axis=(axis,), keepdims=True)) | not_equal(x, x)
+    n = x.shape[axis]
+    at = np.arange(n).reshape([n if k == axis else 1 for k in range(x.ndim)])
+    return amin_(where(hit, at, n), axis=(axis,), keepdims=keepdims)
+
+
 argmax_ = opaque(
     "argmax",
     lambda xp, x, *, axis, keepdims: xp.argmax(x, axis=axis, keepdims=keepdims),
     batch=lambda size, axis, keepdims: {"axis": axis + 1, "keepdims": keepdims},
+    lower=Composite(partial(_first_equal, amax_)),
     why=NO_SLOPE,
 )
 argmin_ = opaque(
     "argmin",
     lambda xp, x, *, axis, keepdims: xp.argmin(x, axis=axis, keepdims=keepdims),
     batch=lambda size, axis, keepdims: {"axis": axis + 1, "keepdims": keepdims},
+    lower=Composite(partial(_first_equal, amin_)),
     why=NO_SLOPE,
 )
 
@@ -356,12 +310,6 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 @on_arrays("x")
-def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log Σ exp over ``axis`` without overflow; -inf, with gradient 0, if all elements are."""
-    return logsumexp_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
-
-
-@on_arrays("x")
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether all elements over ``axis`` are true (not 0)."""
     return all_(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
@@ -398,32 +346,3 @@ def _nonempty(x: Any, axis: Axis, name: str) -> tuple[int, ...]:
     if not count(x.shape, axes) and math.prod(n for k, n in enumerate(x.shape) if k not in axes):
         raise ShapeError(f"{name} of no elements: shape {x.shape}, axis {axis}")
     return axes
-
-
-@on_arrays("x")
-def norm(x: Any, ord: float | None = None, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The vector norm over ``axis`` (all elements without): 2 by default, or 1, 0, ±inf, p > 0.
-
-    The 2-norm is scaled where it would overflow; its gradient at 0 is 0. ``ord`` with more than one
-    axis means a matrix norm, as in NumPy: that is ``linalg.matrix_norm``, and here, like other
-    values of ``ord``, it raises NotImplementedError.
-    """
-    axes = axes_of(axis, x.ndim)
-    if isinstance(ord, str) or (ord is not None and len(axes) > 1):
-        raise NotImplementedError(
-            f"norm: ord={ord!r} over axes {axes} of shape {x.shape} is a matrix norm",
-            "   help: linalg.matrix_norm has them; norm(x.flatten(), ord) is that of all elements",
-        )
-    if ord is None or ord == 2:
-        return norm_(x, axis=axes, keepdims=keepdims)
-    if ord == math.inf:
-        return amax(absolute(x), axis, keepdims)
-    if ord == -math.inf:
-        return amin(absolute(x), axis, keepdims)
-    if ord == 0:
-        return sum(astype(x != 0, dtype=x.dtype), axis, keepdims)
-    if ord == 1:
-        return sum(absolute(x), axis, keepdims)
-    if ord < 0:
-        raise NotImplementedError(f"norm: ord={ord} is not supported; 0, 1, 2, p > 0 and ±inf are")
-    return power(sum(power(absolute(x), ord), axis, keepdims), 1 / ord)

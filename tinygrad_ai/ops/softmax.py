@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import opaque
-from tinygrad_ai.autodiff.lowering import Composite
 from tinygrad_ai.ops.elementwise import exp, log, where
 from tinygrad_ai.ops.logic import isfinite
+from tinygrad_ai.ops.lowering import Composite
 from tinygrad_ai.ops.movement import expand_dims, reshape_
 from tinygrad_ai.ops.products import in_float32
 from tinygrad_ai.ops.reduce import all_, amax_, sum_
@@ -96,6 +96,7 @@ softmax_ = opaque(
     quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
     batch=lambda size, axis: {"axis": axis + 1},
     lower=Composite(_softmax_parts),
+    kernel="fused",
     sample=_sample,
     why="the shares add up to 1, so each gains what its gradient exceeds the weighted mean",
 )
@@ -106,6 +107,7 @@ log_softmax_ = opaque(
     quiet=lambda g, axis: all_(g == 0, axis=(axis,), keepdims=True),
     batch=lambda size, axis: {"axis": axis + 1},
     lower=Composite(_log_softmax_parts),
+    kernel="fused",
     sample=_sample,
     why="x - logsumexp(x): raising one element lowers all by its softmax",
 )
@@ -152,6 +154,7 @@ cross_entropy_ = opaque(
     quiet=lambda g, labels, ignore: expand_dims((g == 0) | (labels == ignore), -1),
     batch=lambda size, ignore: {"ignore": ignore},
     lower=Composite(_cross_entropy_parts),
+    kernel="fused",
     sample=_sample_labels,
     why="logsumexp(x) minus the logit of the label: each logit counts with its softmax, and the "
     "label's own with 1 less",
@@ -163,6 +166,7 @@ excess = opaque(
     quiet=lambda g, in_shape: all_(g == 0, axis=(len(in_shape) - 1,), keepdims=True),
     batch=lambda size, ignore: {"ignore": ignore},
     lower=Composite(_excess_parts),
+    kernel="fused",
     sample=_sample_labels,
     why="the one-hot labels are constant, so this is softmax's own rule",
 )

@@ -66,6 +66,7 @@ logaddexp = elementwise(
         lambda g, y, a, b: where(y == -math.inf, 0, g * sigmoid(b - a)),
     ),
     singular="one term outweighs the other",
+    kernel="fused",
     why="each term counts with its share of the sum of exponentials",
 )
 xlogy = elementwise(
@@ -84,6 +85,7 @@ erf = elementwise(
     lambda xp, x: xp.erf(x),
     vjp=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-(x * x)),
     singular="exp(-x²) underflows",
+    kernel="fused",
     why="erf is the integral of 2/√π·exp(-x²)",
 )
 erfc = elementwise(
@@ -91,6 +93,7 @@ erfc = elementwise(
     lambda xp, x: xp.erfc(x),
     vjp=lambda g, x: -(g * (2 / math.sqrt(math.pi)) * exp(-(x * x))),
     singular="exp(-x²) underflows",
+    kernel="fused",
     why="erfc = 1 - erf",
 )
 logsigmoid = elementwise(
@@ -98,6 +101,7 @@ logsigmoid = elementwise(
     lambda xp, x: xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.abs(x))),
     vjp=lambda g, x: g * sigmoid(-x),
     singular="sigmoid(-x) underflows",
+    kernel="fused",
     why="(log σ)' = σ'/σ = 1 - σ(x) = σ(-x)",
 )
 softplus = elementwise(
@@ -105,5 +109,6 @@ softplus = elementwise(
     lambda xp, x: xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))),
     vjp=lambda g, x: g * sigmoid(x),
     singular="sigmoid x underflows",
+    kernel="fused",
     why="log(1+eˣ)' = eˣ/(1+eˣ) = σ(x)",
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_ai.autodiff import linear
-from tinygrad_ai.autodiff.lowering import IndexMap
 from tinygrad_ai.errors import ShapeError
+from tinygrad_ai.ops.lowering import IndexMap
 from tinygrad_ai.ops.shapes import on_arrays
 
 tril_ = linear(

@@ -16,6 +16,7 @@ sin = elementwise(
     lambda xp, x: xp.sin(x),
     vjp=lambda g, x: g * cos(x),
     singular="cos x = 0",
+    kernel="fused",
     why="sin' = cos",
 )
 
@@ -24,6 +25,7 @@ cos = elementwise(
     lambda xp, x: xp.cos(x),
     vjp=lambda g, x: -(g * sin(x)),
     singular="sin x = 0",
+    kernel="fused",
     why="cos' = -sin",
 )
 

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_ai import config
 from tinygrad_ai.autodiff import mode
 from tinygrad_ai.backend import backend_of, namespaces
+from tinygrad_ai.backend.native import SMALL
 from tinygrad_ai.errors import (
     DataError,
     DTypeError,
@@ -21,6 +23,7 @@ from tinygrad_ai.errors import (
     ValueRangeError,
     warn_user,
 )
+from tinygrad_ai.jit.eager import updated
 from tinygrad_ai.nn.module import Parameter
 from tinygrad_ai.tensor import Tensor
 
@@ -152,14 +155,16 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient, in place; what is frozen stays as it is."""
         with np.errstate(all="ignore"):
+            large = config.kernels and sum(p.array.size for p in self._all()) >= SMALL
             for group in self.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None and parameter.requires_grad:
-                        self._update(parameter, group)
+                        self._update(parameter, group, large)
         if not self._cleared and mode.capture is None:
             self._watch()
 
-    def _update(self, parameter: Tensor, group: Group) -> None:
+    def _update(self, parameter: Tensor, group: Group, large: bool) -> None:
+        """One step of a parameter, by a kernel if there is ``large`` work to do."""
         if parameter not in self.state:
             self.state[parameter] = self._fresh(parameter.array, group)
         if mode.capture is not None:
@@ -171,8 +176,10 @@ class Optimizer:
         w, g = parameter.array, parameter.grad.array
         if w.dtype == np.float16:  # squares of gradients would underflow
             w, g = w.astype(np.float32), g.astype(np.float32)
-        xp, numbers = backend_of(w).xp, self._next(parameter, group)
-        type(self).rule(xp, w, g, self.state[parameter], numbers, *self._scratch_for(xp, w))
+        rule, slots, numbers = type(self).rule, self.state[parameter], self._next(parameter, group)
+        if not (large and updated(rule, w, g, slots, numbers)):
+            xp = backend_of(w).xp
+            rule(xp, w, g, slots, numbers, *self._scratch_for(xp, w))
         if w is not parameter.array:
             parameter.array[...] = w
         parameter.version[0] += 1

@@ -333,6 +333,7 @@ GEOMETRIES: dict[str, Geometry] = {
     "cross_entropy": _labelled,
     "softmax_minus_one_hot": _labelled,
     "unit_rms": _one(lambda h, s: {"axis": _axes(h, s), "eps": 0.01}, 1),
+    "standardize": _one(lambda h, s: {"axis": _axes(h, s), "eps": 0.01}, 1),
     "matmul": _matmul,
     "linear": _linear,
     "einsum": _einsum,

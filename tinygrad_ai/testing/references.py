@@ -240,6 +240,11 @@ def _unit_rms(x: Array, *, axis: tuple[int, ...], eps: float) -> Array:
     return x / np.sqrt(np.mean(x**2, axis=axis, keepdims=True) + eps)
 
 
+def _standardize(x: Array, *, axis: tuple[int, ...], eps: float) -> Array:
+    squares = np.var(x, axis=axis, keepdims=True)
+    return (x - np.mean(x, axis=axis, keepdims=True)) / np.sqrt(squares + eps)
+
+
 #: Records whose reference is NumPy's function of the same name.
 _NUMPY = """
     add subtract multiply divide floor_divide remainder power negative positive abs sign
@@ -288,6 +293,8 @@ REFERENCES: dict[str, Reference] = {
     "cross_entropy": _cross_entropy,
     "softmax_minus_one_hot": _softmax_minus_one_hot,
     "unit_rms": _unit_rms,
+    "standardize": _standardize,
+    "scale_and_shift": lambda x, scale, shift: x * scale + shift,
     "permute": lambda x, *, axes: np.einsum(x, list(range(x.ndim)), list(axes)),
     "pad": lambda x, *, widths: _put(
         tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, widths, strict=True)),

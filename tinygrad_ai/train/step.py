@@ -85,6 +85,12 @@ class CompiledStep:
                 self._stop(str(error))
         return train_step(*args)
 
+    def report(self, times: bool = False) -> str:
+        """What was compiled, as :meth:`tinygrad_ai.jit.Step.report` says it, or why nothing."""
+        if self.reason is not None:
+            return f"train_step: runs eagerly: {self.reason}"
+        return self.step.report(times)
+
     def _stop(self, reason: str) -> None:
         self.reason = reason
         self.step.plans.clear()

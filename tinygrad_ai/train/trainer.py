@@ -22,6 +22,7 @@ from tinygrad_ai.train.meter import Meter
 from tinygrad_ai.train.names import ignored_label, loss_of, metrics_of, optimizer_of
 from tinygrad_ai.train.probe import probe, probe_model
 from tinygrad_ai.train.progress import Progress
+from tinygrad_ai.train.step import CompiledStep
 
 
 class Trainer:
@@ -82,6 +83,7 @@ class Trainer:
         self.latest_step: Callable[[], Any] | None = None
         self.stop_training = False
         self.history = History()
+        self._take: Callable[..., Any] | None = None  # the step of the last ``fit``
 
     # ---------------------------------------------------------------------------------- public
 
@@ -147,6 +149,7 @@ class Trainer:
 
         self.stop_training = False
         fitting = Fitting(self, loss, feed, held, batches, active, epochs)
+        self._take = fitting.take
         for callback in active:
             callback.trainer, callback.plan = self, fitting.plan()
             callback.on_train_begin()
@@ -184,6 +187,16 @@ class Trainer:
         with self.mode(training=False), no_grad():
             outputs = [self.model(*convert(b)[0]).numpy() for b in feed.batches(batch_size)]
         return np.concatenate(outputs)
+
+    def report(self, times: bool = False) -> str:
+        """What the training step of the latest ``fit`` was compiled to: a table of its kernels.
+
+        See :meth:`tinygrad_ai.jit.Step.report`; ``times`` measures how long each of them takes.
+        """
+        if isinstance(self._take, CompiledStep):
+            return self._take.report(times)
+        why = "nothing was trained yet" if self._take is None else "jit=False or debug=True"
+        return f"train_step: nothing is compiled: {why}"
 
     # ------------------------------------------------------------------------------ what fit needs
 

@@ -9,6 +9,7 @@ from typing import Any
 from tinygrad_ai import random
 from tinygrad_ai.autodiff import Node, enable_grad, mode
 from tinygrad_ai.errors import GraphError
+from tinygrad_ai.tensor import Tensor
 from tinygrad_ai.transforms.tree import Unchanged
 
 
@@ -36,16 +37,21 @@ class _Region:
     def _run_again(self) -> None:
         self.given.check()
         collected: list[Any] = []
+        assigned: list[tuple[Tensor, Tensor, int]] = []
         generator = random.generator()
-        present, outer = generator.state_dict(), mode.on_record
+        present, outer = generator.state_dict(), (mode.on_record, mode.on_assign)
         generator.load_state_dict(self.state)
         mode.on_record = lambda node: collected.append(node.saved)
+        mode.on_assign = lambda t: assigned.append((t, t.copy(), t.version[0]))
         try:
             with enable_grad():
                 self.call()
         finally:
-            mode.on_record = outer
+            mode.on_record, mode.on_assign = outer
             generator.load_state_dict(present)
+            for tensor, before, version in reversed(assigned):  # as the first run left them
+                tensor[...] = before
+                tensor.version[0] = version
         if len(collected) != self.count:
             raise GraphError(
                 f"checkpoint: the second run recorded {len(collected)} operations, the first "
@@ -58,9 +64,10 @@ class _Region:
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """``f`` with its intermediate values dropped and computed again in backward.
 
-    Trades a second forward pass for memory. Random numbers are drawn again as they were. ``f``
-    must do the same when it is called again (raises GraphError if it visibly does not, and if an
-    argument was changed in place); tensors it closes over get their gradients as usual.
+    Trades a second forward pass for memory. Random numbers are drawn again as they were, and what
+    the second run assigns to tensors (running statistics) is taken back. ``f`` must do the same
+    when it is called again (raises GraphError if it visibly does not, and if an argument was
+    changed in place); tensors it closes over get their gradients as usual.
     """
 
     @functools.wraps(f)

@@ -1,0 +1,114 @@
+"""What is written in another form for the kernels: nothing is left to NumPy, and values agree."""
+
+import numpy as np
+import pytest
+
+import tinygrad_ai as ta
+from tinygrad_ai.jit.launches import Call
+from tinygrad_ai.jit.step import jit
+
+RNG = np.random.default_rng(0)
+X, CUBE = RNG.standard_normal((6, 20)), RNG.standard_normal((4, 9, 17))
+LABELS, PAIRS = np.array([3, -1, 0, 3, 19, -20]), np.array([[0, 1], [-1, 0]])
+FORMS = {
+    "var": (lambda x: ta.var(x, axis=0, ddof=1), X),
+    "var of all": (lambda x: ta.var(x), CUBE),
+    "std": (lambda x: ta.std(x, axis=(0, 2), keepdims=True), CUBE),
+    "norm": (lambda x: ta.norm(x), CUBE),
+    "norms of rows": (lambda x: ta.norm(x, axis=-1, keepdims=True), X),
+    "logsumexp": (lambda x: ta.logsumexp(x, axis=-1), X),
+    "logsumexp of columns": (lambda x: ta.logsumexp(x, axis=0), X),
+    "prod": (lambda x: ta.prod(x, axis=1), X),
+    "cumsum": (lambda x: ta.cumsum(x, axis=1), CUBE),
+    "cumprod": (lambda x: ta.cumprod(x, axis=-1), X),
+    "amax over axes apart": (lambda x: ta.amax(x, axis=(0, 2)), CUBE),
+    "mean over axes apart": (lambda x: ta.mean(x, axis=(0, 2)), CUBE),
+    "sum of columns of a transpose": (lambda x: ta.sum(x.T, axis=0), X),
+    "sums of permuted axes": (lambda x: ta.sum(x.transpose(2, 0, 1), axis=1), CUBE),
+    "sums of rows apart": (lambda x: ta.sum(x.transpose(1, 0, 2), axis=(1, 2)), CUBE),
+    "sums of heads": (
+        lambda x: ta.sum((x * 2).swapaxes(1, 2).reshape(4, 17, 3, 3).transpose(0, 3, 2, 1), axis=1),
+        CUBE,
+    ),
+    "sums of a reshaped permutation": (
+        lambda x: ta.sum(
+            x.reshape(4, 3, 3, 17).transpose(0, 3, 1, 2).reshape(4, 17, 9), axis=(0, 1)
+        ),
+        CUBE,
+    ),
+    "sum of repeated": (
+        lambda x: ta.sum(ta.broadcast_to(x[:, None], (6, 5, 20)), axis=(0, 1)),
+        X,
+    ),
+    "sums of repeated": (
+        lambda x: ta.sum(ta.broadcast_to(x[:, None], (7, 6, 5, 20)), axis=2, keepdims=True),
+        X,
+    ),
+    "argmax": (lambda x: ta.argmax(x, axis=-1) * x[:, 0], X),
+    "argmin of columns": (lambda x: ta.argmin(x, axis=0, keepdims=True) * x, X),
+    "rows": (lambda x: x[PAIRS], X),
+    "labels": (lambda x: x[np.arange(6), LABELS], X),
+    "labels of a cube": (lambda x: x[:, PAIRS, PAIRS + 1], CUBE),
+    "last axis": (lambda x: x[..., PAIRS], CUBE),
+    "take_along_axis": (lambda x: ta.take_along_axis(x, LABELS[:, None], axis=1), X),
+    "einsum": (lambda x: ta.einsum("bij,kji->bk", x, x.transpose(0, 2, 1)), CUBE),
+    "outer einsum": (lambda x: ta.einsum("bi,bj->bij", x, x), X),
+    "attention einsum": (
+        lambda x: ta.einsum("bthd,bshd->bhts", *2 * [x.reshape(4, 9, 1, 17)]),
+        CUBE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_and_gradients(name, dtype):
+    f, x = FORMS[name]
+    x = ta.Tensor(x.astype(dtype))
+    cotangent = ta.Tensor(np.random.default_rng(1).standard_normal(f(x).shape).astype(dtype))
+
+    def both(x):
+        return f(x), ta.grad(lambda x: (f(x) * cotangent).sum())(x)
+
+    step = jit(both)
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    for found, wanted in zip(step(x), both(x), strict=True):
+        assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+        scale = abs(wanted.numpy()).max()
+        np.testing.assert_allclose(found.numpy(), wanted.numpy(), 0, tolerance * scale)
+    assert left_to_numpy(step) == []
+
+
+def left_to_numpy(step):
+    (plan,) = (p for plans in step.plans.values() for p in plans)
+    return [launch.name for launch in plan.execution.launches if isinstance(launch, Call)]
+
+
+@pytest.mark.parametrize("f", [ta.argmax, ta.argmin])
+def test_the_first_extreme_and_the_first_nan(f):
+    rows = [[1, 3, 3, 0, 0], [2, np.nan, 5, np.nan, 1], [np.inf, 1, np.inf, -np.inf, -np.inf]]
+    for dtype in ("float32", "float64", "int64"):
+        x = np.array(rows if dtype != "int64" else rows[:1], dtype)
+        for axis in (0, 1, None):
+            found = jit(lambda x, axis=axis: f(x, axis=axis))(ta.Tensor(x))
+            np.testing.assert_array_equal(found.numpy(), f(ta.Tensor(x), axis=axis).numpy())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lengths_and_logarithms_beyond_the_range_of_squares_and_exponentials(dtype):
+    big = float(np.finfo(dtype).max) / 4
+    small = float(np.finfo(dtype).smallest_subnormal)
+    inf, nan = np.inf, np.nan
+    rows = [[big, big], [small, 0], [0, 0], [inf, 1], [-inf, -inf], [nan, 1], [1000, 999]]
+    x = ta.Tensor(np.array(rows, dtype))
+    for f in (ta.norm, ta.logsumexp, ta.var, ta.std):
+        with np.errstate(all="ignore"):
+            wanted = f(x, axis=1).numpy()
+        np.testing.assert_allclose(jit(lambda x, f=f: f(x, axis=1))(x).numpy(), wanted, 1e-6)
+
+
+def test_variance_without_enough_elements_is_nan():
+    x = ta.Tensor(np.ones((3, 1), np.float32))
+    with np.errstate(all="ignore"):
+        wanted = ta.var(x, axis=1, ddof=1).numpy()
+    np.testing.assert_array_equal(jit(lambda x: ta.var(x, axis=1, ddof=1))(x).numpy(), wanted)

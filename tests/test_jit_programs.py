@@ -1,0 +1,83 @@
+"""The first steps of every program of ``tinygrad-ai train``: compiled they are the eager ones."""
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from tinygrad_ai.examples import PROGRAMS
+from tinygrad_ai.testing.compiled import shared_by
+from tinygrad_ai.train import fitting
+from tinygrad_ai.train.step import CompiledStep, train_step
+
+STEPS = 4  # of each call of fit
+LOSS = 1e-6  # of the loss
+FIRST = 1e-5  # of a parameter's largest gradient, as long as both stand at the same place
+LATER = 1e-4  # the same, where what Adam made of earlier gradients differs
+PLACE = 1e-3  # of the way gone: Adam turns a gradient that is rounding alone into a whole step
+
+
+class Watched:
+    """Takes steps, and keeps what each leaves: the losses, gradients by name, all parameters."""
+
+    def __init__(self, take):
+        self.take, self.losses, self.gradients, self.places = take, [], [], []
+
+    def __call__(self, model, *arguments):
+        named = dict(model.named_parameters())
+        if not self.places:
+            self.places.append(self.place(named))
+        made = self.take(model, *arguments)
+        self.losses.append([float(loss.item()) for loss, _ in made])
+        self.gradients.append(
+            {k: p.grad.numpy().copy() for k, p in named.items() if p.grad is not None}
+        )
+        self.places.append(self.place(named))
+        return made
+
+    def place(self, named):
+        return np.concatenate([p.numpy().ravel() for p in named.values()]).astype("float64")
+
+
+def watched(name, take):
+    """The first steps of every fit of a program, one :class:`Watched` for each."""
+    groups, kept = fitting.Fitting._groups, []
+
+    def few(self):
+        self.epochs = self.epoch  # no other epoch
+        return islice(groups(self), STEPS)
+
+    class Fitting(fitting.Fitting):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.take = Watched(take())
+            kept.append(self.take)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.Fitting, "_groups", few)
+        patch.setattr("tinygrad_ai.train.trainer.Fitting", Fitting)
+        program = PROGRAMS[name]
+        program.prepare(replace(program.defaults[0], epochs=1)).fit(False)
+    return kept
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_compiled_steps_are_eager_ones(name):
+    """Losses, gradients and parameters; and the same bits with three threads as with one."""
+    eager, compiled = watched(name, lambda: train_step), watched(name, CompiledStep)
+    for a, b in zip(eager, compiled, strict=True):
+        assert b.take.reason is None and b.take.step.captures
+        np.testing.assert_allclose(b.losses, a.losses, LOSS)
+        for k, (mine, other) in enumerate(zip(a.gradients, b.gradients, strict=True)):
+            assert mine.keys() == other.keys() and mine
+            for parameter, g in mine.items():
+                error = abs(other[parameter] - g).max() / abs(g).max()
+                assert error <= (LATER if k else FIRST), (k, parameter, error)
+        apart = np.linalg.norm(b.places[-1] - a.places[-1])
+        assert apart <= PLACE * np.linalg.norm(a.places[-1] - a.places[0]) > 0
+    with shared_by(3):
+        for a, b in zip(compiled, watched(name, CompiledStep), strict=True):
+            assert a.losses == b.losses
+            np.testing.assert_array_equal(a.places, b.places)
