@@ -76,7 +76,7 @@ mine:
   call void %kernel(ptr %table, i64 %begin, i64 %end, i64 %part)
   br label %meet
 meet:
-  %enough = phi i1 [%raised, %look], [false, %whole], [false, %all], [false, %shared], [false, %mine]
+  %enough = phi i1 [%raised, %look],[false, %whole], [false, %all], [false, %shared], [false, %mine]
   %single = icmp eq i64 %parts, 1
   br i1 %single, label %arrived, label %barrier
 barrier:
