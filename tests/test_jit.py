@@ -12,6 +12,7 @@ import tinygrad_ai as ta
 import tinygrad_ai.nn.functional as F
 from tinygrad_ai import nn, optim
 from tinygrad_ai.errors import GraphError
+from tinygrad_ai.jit.threads import Pace
 from tinygrad_ai.transforms.tree import flatten
 
 RNG = np.random.default_rng(0)
@@ -750,3 +751,31 @@ def test_a_step_tells_what_it_is():
     assert "define" in step.source()
     assert "matmul(v0, v1)" in step.program() and "return" in step.program()
     assert "lambda" in step.__name__
+
+
+# ---------------------------------------------------------------------------------------- threads
+
+
+def test_as_many_threads_as_are_faster_just_now(monkeypatch):
+    clock, speed, used = [0.0], {1: 2.0, 2: 1.0}, []
+    monkeypatch.setattr("tinygrad_ai.jit.threads.perf_counter", lambda: clock[0])
+
+    def run(count):
+        clock[0] += speed[count]
+        used.append(count)
+        return True
+
+    def after(calls):
+        used.clear()
+        assert all(pace(run) for _ in range(calls))
+        return used[-1]
+
+    pace = Pace(2)
+    assert after(10) == 2
+    speed[2] = 9.0  # somebody else needs the cores
+    assert after(2 * Pace.PERIOD + 10) == 1 and used.count(2) < 10
+    speed[2] = 1.0
+    assert after(Pace.PERIOD + 10) == 2
+    assert not Pace(2)(lambda count: False)
+    one = Pace(1)
+    assert one(run) and used[-1] == 1

@@ -6,9 +6,9 @@ computed does not depend on how many threads there are. After a fork the child s
 
 from __future__ import annotations
 
-import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
@@ -60,33 +60,40 @@ class Pool:
 
 
 class Pace:
-    """How many threads a step is worth just now: one and all are tried, the faster is kept a while.
+    """How many threads a step is worth just now: what was faster lately, one or all.
 
-    On cores that others use, threads wait for each other longer than they work.
+    On cores that others use, threads wait for each other longer than they work. The least of the
+    last few times counts; what is not in use is tried now and then, so that its times stay fresh.
     """
 
-    TRIALS, PERIOD = 6, 512
+    LATELY, PERIOD = 4, 64
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._calls = 0
-        self._best = {1: math.inf, most: math.inf}
+        self._times = {count: deque([0.0], self.LATELY) for count in (most, 1)}  # 0: to be tried
 
     def __call__(self, run: Callable[[int], bool]) -> bool:
         """``run`` with a number of threads; what it returns."""
         if self.most == 1:
             return run(1)
-        trial = self._calls % self.PERIOD
         self._calls += 1
-        if trial >= self.TRIALS:
-            return run(min(self._best, key=self._best.__getitem__))
-        if trial == 0:
-            self._best = dict.fromkeys(self._best, math.inf)
-        count = self.most if trial % 2 else 1
+        count = self.best
+        if self._calls % self.PERIOD == 0:
+            count = 1 if count > 1 else self.most
         began = perf_counter()
         done = run(count)
-        self._best[count] = min(self._best[count], perf_counter() - began)
+        took = perf_counter() - began
+        times = self._times[count]
+        if not times[0]:
+            times.clear()
+        times.append(took)
         return done
+
+    @property
+    def best(self) -> int:
+        """The number of threads that was faster lately."""
+        return min(self._times, key=lambda count: min(self._times[count]))
 
 
 _pools: dict[int, Pool] = {}
