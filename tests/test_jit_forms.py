@@ -112,3 +112,22 @@ def test_variance_without_enough_elements_is_nan():
     with np.errstate(all="ignore"):
         wanted = ta.var(x, axis=1, ddof=1).numpy()
     np.testing.assert_array_equal(jit(lambda x: ta.var(x, axis=1, ddof=1))(x).numpy(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "bias", "row"),
+    [
+        ((5, 3, 7, 2), (3, 1, 1), 14),  # a channel's bias
+        ((5, 3, 7, 2), (7, 1), 2),
+        ((5, 3, 7, 20), (3, 1, 1), 140),
+        ((5, 3, 7, 64), (3, 1, 1), 64),  # long enough
+        ((2, 3, 5), (5,), 5),
+    ],
+)
+def test_short_rows_go_on_over_more_axes_where_all_operands_do(shape, bias, row):
+    rng = np.random.default_rng(0)
+    x, y = (ta.Tensor(rng.standard_normal(n).astype("f")) for n in (shape, bias))
+    step = ta.jit(lambda x, y: ta.tanh(x + y) * y)
+    np.testing.assert_allclose(step(x, y).numpy(), np.tanh(x.numpy() + y.numpy()) * y.numpy(), 1e-5)
+    ((plan,),) = step.plans.values()
+    assert [k.columns for k in plan.execution.fused.kernels] == [row]

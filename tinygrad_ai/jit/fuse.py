@@ -26,6 +26,7 @@ from tinygrad_ai.jit.views import AFFINE, View
 from tinygrad_ai.ops.lowering import Fold, IndexMap
 from tinygrad_ai.ops.products import linear_, matmul_
 
+SHORT = 64  # columns below which a row is no work to speak of
 MOST_OPERATIONS = 60  # in one kernel: more would spill registers
 
 # why an equation joins no kernel
@@ -187,9 +188,11 @@ class Fused:
         lower = getattr(e.operation, "lower", None)
         if not held(e):
             return None
-        if e.operation.kind == "elementwise" or isinstance(lower, IndexMap):
+        if isinstance(lower, IndexMap):
             shape = e.outputs[0].shape
             return Space(shape, shape[-1] if shape else 1, False)
+        if e.operation.kind == "elementwise":
+            return Space(e.outputs[0].shape, self._columns(e), False)
         if isinstance(lower, Fold):
             (x,) = e.reads()
             axes = [k for k in e.params["axis"] if x.shape[k] != 1]
@@ -198,6 +201,21 @@ class Fused:
                 return None  # not along the last axes
             return Space(x.shape, math.prod(x.shape[k] for k in axes), True)
         return None
+
+    def _columns(self, e: Equation) -> int:
+        """The last axis of an elementwise equation; if that is short, with axes before it.
+
+        So a channel's bias is added along all of a small picture.
+        """
+        (out,) = e.outputs[:1]
+        columns, rest = 1, list(out.shape)
+        while rest and columns < SHORT:
+            *rest, last = rest
+            shape = (*rest, columns * last)
+            if columns > 1 and any(v.reshaped(shape) is None for v in self._aligned(e, out.shape)):
+                break
+            columns *= last
+        return columns
 
     def _join(self, kernel: Rows, k: int, e: Equation, space: Space) -> str | None:
         """Put ``e`` into ``kernel``, the k-th, if its space and its operands fit there.
