@@ -131,3 +131,21 @@ def test_short_rows_go_on_over_more_axes_where_all_operands_do(shape, bias, row)
     np.testing.assert_allclose(step(x, y).numpy(), np.tanh(x.numpy() + y.numpy()) * y.numpy(), 1e-5)
     ((plan,),) = step.plans.values()
     assert [k.columns for k in plan.execution.fused.kernels] == [row]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [-1, 0, 1, 2, 2.0, 3, 0.5, 4])
+def test_small_powers_are_products(exponent, dtype):
+    big = float(np.finfo(dtype).max)
+    values = [0.0, -0.0, 1.5, -2.5, 1e-30, -1e30, np.inf, -np.inf, np.nan, big, -big]
+    x = ta.Tensor(np.array(values, dtype))
+
+    def f(x):
+        return ta.value_and_grad(lambda x: (x**exponent).sum())(x)[1], x**exponent
+
+    step = jit(f)
+    with np.errstate(all="ignore"):
+        for found, wanted in zip(step(x), f(x), strict=True):
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), 4e-7)
+            assert found.dtype == wanted.dtype
+    assert exponent not in (2, 3) or "power" not in step.program()
