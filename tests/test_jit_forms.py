@@ -148,4 +148,19 @@ def test_small_powers_are_products(exponent, dtype):
         for found, wanted in zip(step(x), f(x), strict=True):
             np.testing.assert_allclose(found.numpy(), wanted.numpy(), 4e-7)
             assert found.dtype == wanted.dtype
-    assert exponent not in (2, 3) or "power" not in step.program()
+
+
+def test_what_is_made_of_constants_is_known_beforehand():
+    x = ta.Tensor(np.linspace(-1, 1, 12, dtype="f"))
+    step = jit(ta.grad(lambda x: (x * x).mean()))
+    np.testing.assert_allclose(step(x).numpy(), x.numpy() / 6, 1e-6)
+    assert "divide" not in step.program()
+
+
+def test_a_whole_mean_leaves_its_operand_to_all_threads():
+    x = ta.Tensor(np.random.default_rng(0).standard_normal((300, 200)).astype("f"))
+    step = jit(lambda x: (ta.exp(x).mean(), ta.exp(x).mean(axis=1)))
+    for found, axis in zip(step(x), (None, 1), strict=True):
+        wanted = np.exp(x.numpy().astype("d")).mean(axis=axis)
+        np.testing.assert_allclose(found.numpy(), wanted, 1e-6)
+    assert "its rows are too few for threads to share: mean" in step.report()

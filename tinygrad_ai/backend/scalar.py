@@ -217,9 +217,20 @@ def _floor_divide(a: Any, b: Any) -> Expr:
     return where(b == 0, a / b, where(d == 0, xp.copysign(0, a / b), whole))
 
 
+#: Powers that are less work, as NumPy has them: as exact, or nearly.
+POWERS: dict[Any, Callable[[Any], Any]] = {
+    1: lambda a: a,
+    2: lambda a: a * a,
+    3: lambda a: a * a * a,
+    0.5: lambda a: xp.sqrt(a),
+    -1: lambda a: 1 / a,
+}
+
+
 def _power(a: Any, b: Any) -> Expr:
-    square = b.op == "const" and b.attr == 2
-    return a * a if square else Expr("power", (a, b), a.dtype)
+    easy = POWERS.get(b.attr) if b.op == "const" else None
+    made = Expr("power", (a, b), a.dtype) if easy is None else easy(a)
+    return made if made.dtype == a.dtype else Expr("power", (a, b), a.dtype)
 
 
 def _logaddexp(a: Any, b: Any) -> Expr:
@@ -227,7 +238,12 @@ def _logaddexp(a: Any, b: Any) -> Expr:
     return where(a == b, a + math.log(2), apart)  # also two equal infinities
 
 
+def _absolute(x: Any) -> Expr:
+    return Expr("absolute", x.args if x.op == "negative" else (x,), x.dtype)  # |-x| is |x|
+
+
 EXPANSIONS: dict[str, Callable[..., Expr]] = {
+    "absolute": _absolute,
     "positive": lambda x: x,
     "sign": lambda x: where(x > 0, 1, where(x < 0, -1, where(x == 0, 0, x))),
     "isnan": lambda x: x != x,

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_ai.jit.program import Equation, Var
 from tinygrad_ai.jit.views import AFFINE, View
-from tinygrad_ai.ops.elementwise import astype, positive, power, sqrt, where
+from tinygrad_ai.ops.elementwise import astype, where
 from tinygrad_ai.ops.index import ARRAY, index, scatter, take_
 from tinygrad_ai.ops.lowering import Fold
 from tinygrad_ai.ops.movement import broadcast_to_, permute, reshape_
@@ -34,29 +34,7 @@ def other_form(e: Equation, makers: Mapping[Var, Equation]) -> Form | None:
         return _fold(e, makers)
     if e.operation in (index, scatter):
         return _indexed(e)
-    if e.operation is power:
-        return _power(e)
     return None
-
-
-# ------------------------------------------------------------------------------------------ powers
-
-POWERS: dict[Any, Callable[[Any], Any]] = {
-    -1: lambda x: 1 / x,
-    0.5: sqrt,
-    1: positive,
-    2: lambda x: x * x,
-    3: lambda x: x * x * x,
-}
-
-
-def _power(e: Equation) -> Form | None:
-    """What NumPy does for these exponents too: as exact as a power, or nearly, and far faster."""
-    x, exponent = e.inputs
-    (out,) = e.outputs
-    if isinstance(exponent, Var) or exponent not in POWERS or out.dtype.kind != "f":
-        return None
-    return Form(POWERS[exponent], (x,)) if isinstance(x, Var) and x.dtype == out.dtype else None
 
 
 # ---------------------------------------------------------------------------------------- products

@@ -27,6 +27,7 @@ from tinygrad_ai.ops.lowering import Fold, IndexMap
 from tinygrad_ai.ops.products import linear_, matmul_
 
 SHORT = 64  # columns below which a row is no work to speak of
+LARGE, FEW = 1 << 15, 16  # elements for which it matters, and rows that would be too few
 MOST_OPERATIONS = 60  # in one kernel: more would spill registers
 
 # why an equation joins no kernel
@@ -231,6 +232,8 @@ class Fused:
             columns = space.columns if kernel.outer is None else kernel.columns
             if space.folds and columns != space.columns:
                 return "it reduces rows of another length"
+            if space.folds and kernel.equations and size > LARGE and size < FEW * columns:
+                return "its rows are too few for threads to share"
             named = [kernel.outer] if kernel.outer is not None else _outers(space.shape, columns)
             outer = next(
                 (o for o in named if self._fits(k, kernel, e, space.shape, o, columns)), None

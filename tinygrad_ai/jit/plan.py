@@ -19,7 +19,14 @@ from tinygrad_ai.jit.guards import World, fetch
 from tinygrad_ai.jit.memory import facts
 from tinygrad_ai.jit.parts import with_parts_read
 from tinygrad_ai.jit.products import with_sums_in_products
-from tinygrad_ai.jit.program import Program, Var, watched, without_dead, without_repeats
+from tinygrad_ai.jit.program import (
+    Program,
+    Var,
+    watched,
+    with_constants_known,
+    without_dead,
+    without_repeats,
+)
 from tinygrad_ai.jit.ranges import Ranges
 from tinygrad_ai.jit.slices import with_slices_joined
 from tinygrad_ai.jit.views import without_idle_moves
@@ -274,7 +281,7 @@ def simplified(program: Program) -> Program:
 
     What is repeated or never read is left out.
     """
-    written_out = without_idle_moves(expanded(without_dead(program)))
+    written_out = without_idle_moves(expanded(with_constants_known(without_dead(program))))
     joined = without_dead(with_parts_read(with_slices_joined(without_repeats(written_out))))
     return without_dead(with_sums_in_products(joined))
 

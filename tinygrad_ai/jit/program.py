@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,25 @@ def without_repeats(program: Program) -> Program:
             seen[key] = e
             kept.append(e)
     return program.rewritten(replaced, kept)
+
+
+def with_constants_known(program: Program) -> Program:
+    """What is made of single constants alone, as a mean's 1/N is, is computed now."""
+    known = {i.var: i.fetch() for i in program.inputs if i.kind == "constant" and i.var.size == 1}
+    inputs, kept = list(program.inputs), []
+    for e in program.equations:
+        reads = list(e.reads())
+        if not (reads and e.outputs and all(v in known for v in reads)) or any(
+            v.size != 1 for v in e.outputs
+        ):
+            kept.append(e)
+            continue
+        with np.errstate(all="ignore"):
+            made = e.evaluate([known[v] if isinstance(v, Var) else v for v in e.inputs])
+        for v, value in zip(e.outputs, made, strict=True):
+            known[v] = array = np.array(value, v.dtype).reshape(v.shape)
+            inputs.append(Input(v, "constant", partial(np.asarray, array)))
+    return Program(inputs, kept, program.outputs)
 
 
 class Watch:
