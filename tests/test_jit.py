@@ -397,8 +397,8 @@ def test_arguments_are_told_apart():
         ((x,), {}, "first call"),
         ((ta.Tensor(np.ones(3)),), {}, r"argument 0 was .*\(2,\).* is .*\(3,\)"),
         ((ta.Tensor(np.ones(2, "f")),), {}, "float32"),
-        ((x, True), {}, "number or names"),
-        ((x, True, 2), {}, "number or names"),
+        ((x, True), {}, "number, names"),
+        ((x, True, 2), {}, "number, names"),
         ((x, True, 3), {}, "argument 2 was .*2.* is .*3"),
         ((x,), {"k": 5}, "arguments"),
     ]

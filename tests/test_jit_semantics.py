@@ -1,11 +1,18 @@
 """Where a compiled step could differ from the plain function without anybody noticing."""
 
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 
 import tinygrad_ai as ta
 import tinygrad_ai.nn.functional as F
-from tinygrad_ai import nn, optim
+from tinygrad_ai import config, nn, optim
 from tinygrad_ai.errors import DTypeError, GraphError, IndexRangeError, ShapeError, ValueRangeError
 
 RNG = np.random.default_rng(5)
@@ -601,3 +608,149 @@ def test_a_tensor_that_cannot_be_written_to_is_refused():
     x = ta.broadcast_to(ta.ones(1), (3,))
     with pytest.raises(ShapeError, match="read-only"):
         ta.jit(lambda y: x.__setitem__(..., y))(ta.ones(3))
+
+
+# ------------------------------------------------------------------- values, names, copies, methods
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda t: t.numpy(),
+        lambda t: t.tolist(),
+        lambda t: np.asarray(t),
+        lambda t: np.linalg.norm(t.numpy()),
+        repr,
+        str,
+        copy.deepcopy,
+        pickle.dumps,
+        lambda t: t.detach().numpy(),
+        lambda t: ta.save({"t": t}, os.devnull),
+    ],
+    ids=lambda f: getattr(f, "__name__", "other"),
+)
+def test_values_of_what_changes_between_calls_are_refused(look):
+    closed = ta.zeros((3,))
+
+    def of_state(x):
+        look(closed)
+        return x * 2
+
+    def of_result(x):
+        look(x * 2)
+        return x * 2
+
+    for f in (of_state, of_result):
+        with pytest.raises(GraphError, match=r"not known while a step is captured.*test_jit_sem"):
+            ta.jit(f)(ta.ones((3,)))
+
+
+def test_values_of_what_the_function_makes_itself_may_be_read():
+    step = ta.jit(lambda x: x * float(ta.Tensor([2.0, 3.0]).numpy()[1]))
+    assert step(ta.ones((2,))).tolist() == [3, 3]
+
+
+def test_tensors_kept_in_variables_are_refused_and_taken_back():
+    total = ta.zeros(())
+
+    def local(x):
+        nonlocal total
+        total = total + x.sum()
+        return total
+
+    def everywhere(x):
+        global _kept
+        _kept = _kept + x.sum()
+        return _kept
+
+    for f, name in ((local, "variable total"), (everywhere, "global _kept")):
+        with pytest.raises(GraphError, match=f"keeps a tensor of the captured step in the {name}"):
+            ta.jit(f)(ta.ones((3,)))
+    assert total.item() == _kept.item() == 0
+
+
+_kept = ta.zeros(())
+
+
+def test_gradient_descent_by_hand():
+    def run(wrap):
+        p = ta.Tensor([1.0, -2.0], requires_grad=True)
+
+        def step(x):
+            p.grad = None
+            loss = ((p * x) ** 2).sum()
+            loss.backward()
+            with ta.no_grad():
+                p[...] = p - 0.1 * p.grad
+            return loss
+
+        step = wrap(step)
+        return [step(ta.Tensor([1.0, 3.0])).item() for _ in range(4)], p.tolist(), p.requires_grad
+
+    assert run(ta.jit) == run(lambda f: f)
+    p = ta.Tensor([1.0], requires_grad=True)
+    with pytest.raises(GraphError, match="gradients flow through"):
+        p[...] = 2.0
+    with ta.no_grad(), pytest.raises(GraphError, match="gradients flow through"):
+        with ta.enable_grad():
+            y = p * 2
+        y[...] = 2.0
+
+
+def test_methods_copies_and_programs():
+    class Model:
+        scale = 2.0
+
+        @ta.jit
+        def double(self, x):
+            """Twice."""
+            return x * self.scale
+
+    model = Model()
+    assert "nothing is compiled: it has not been called" in model.double.report()
+    assert model.double.program() == model.double.source() == model.double.report()
+    assert model.double(ta.ones((2,))).tolist() == [2, 2]
+    assert model.double.__doc__ == "Twice." and model.double.explain_retrace() == "the first call"
+    model.double(ta.ones((5,)))
+    assert "float32[5]" in model.double.program() and "[2]" not in model.double.program()
+    twin = copy.deepcopy(Model.__dict__["double"])
+    assert twin.captures == 0 and twin(model, ta.ones((2,))).tolist() == [2, 2]
+
+
+def test_many_captures_are_said_once():
+    step = ta.jit(lambda x, scale: x * scale)
+    with pytest.warns(UserWarning, match=r"captured 16 times.*because argument 1 was 14 and is 15"):
+        for scale in range(18):
+            step(ta.ones((2,)), scale)
+
+
+def test_blocks_without_kernels_are_a_threads_own():
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with config.without_kernels():
+            inside.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(5)
+    assert config.uses_kernels()
+    with config.without_kernels():
+        leave.set()
+        thread.join()
+        assert not config.uses_kernels()
+    assert config.uses_kernels()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("KERNELS", "abc"), ("NUM_THREADS", "abc"), ("NUM_THREADS", "0"), ("NUM_THREADS", "-1")],
+)
+def test_settings_that_mean_nothing_are_refused(name, value):
+    program = "import tinygrad_ai as ta; ta.jit(lambda x: x * 2)(ta.ones((2,)))"
+    environment = {**os.environ, f"TINYGRAD_AI_{name}": value}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    ).stderr
+    assert f"TINYGRAD_AI_{name} must be" in said and f"not '{value}'" in said

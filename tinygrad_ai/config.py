@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinygrad_ai.errors import ValueRangeError
+
+
+def _named(variable: str, valid: Callable[[str], bool], wanted: str) -> str:
+    """The environment's ``variable``, or nothing; ValueRangeError unless it is ``valid``."""
+    value = os.environ.get(variable, "")
+    if value and not valid(value):
+        raise ValueRangeError(
+            f"{variable} must be {wanted}, not {value!r}",
+            f"   help: {variable} is a variable of the environment; unset it for the default",
+        )
+    return value
+
+
 #: Whether large eager operations and updates of optimisers are done by kernels on the CPU
 #: (``TINYGRAD_AI_KERNELS=0``: no).
-kernels: bool = os.environ.get("TINYGRAD_AI_KERNELS", "1") != "0"
+kernels: bool = _named("TINYGRAD_AI_KERNELS", ("0", "1").__contains__, "0 or 1") != "0"
+_inside = threading.local()  # blocks without kernels, in this thread
+
+
+def uses_kernels() -> bool:
+    """Whether :data:`kernels` is set, and this is no block :func:`without_kernels`."""
+    return kernels and not getattr(_inside, "blocks", 0)
 
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """A block in which NumPy does everything, as with :data:`kernels` False."""
-    global kernels
-    before, kernels = kernels, False
+    """A block in which NumPy does everything, in this thread, as with :data:`kernels` False."""
+    _inside.blocks = getattr(_inside, "blocks", 0) + 1
     try:
         yield
     finally:
-        kernels = before
+        _inside.blocks -= 1
 
 
 def cache_folder() -> Path:
@@ -45,8 +65,12 @@ def data_folder() -> Path | None:
 
 def wanted_threads() -> int | None:
     """``TINYGRAD_AI_NUM_THREADS``, how many threads compiled steps are to use; None without it."""
-    named = os.environ.get("TINYGRAD_AI_NUM_THREADS", "")
-    return int(named) if named.isdecimal() and int(named) > 0 else None
+    named = _named("TINYGRAD_AI_NUM_THREADS", _positive, "a whole number of at least 1")
+    return int(named) if named else None
+
+
+def _positive(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
 
 
 def threads() -> int:

@@ -5,6 +5,7 @@ Every class is also one of Python's own kinds, so ``except ValueError`` keeps wo
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from operator import index
@@ -17,6 +18,7 @@ import numpy as np
 PACKAGE = str(Path(__file__).parent)
 KERNELS = str(Path(__file__).parent.parent / "kernels")
 NUMPY = str(Path(np.__file__).parent)
+COPY = copy.__file__
 
 
 class TinygradError(Exception):
@@ -79,9 +81,11 @@ def whole_number(caller: str, name: str, value: Any, least: int) -> int:
 
 
 def user_frame() -> FrameType | None:
-    """The innermost frame outside this package and NumPy: the user's own line."""
+    """The innermost frame outside this package, NumPy and ``copy``: the user's own line."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, KERNELS, NUMPY)):
+    while frame is not None and frame.f_code.co_filename.startswith(
+        (PACKAGE, KERNELS, NUMPY, COPY)
+    ):
         frame = frame.f_back
     return frame
 

@@ -130,6 +130,8 @@ class Tensor(Value):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a read-only NumPy array: a view for a CPU tensor, else a copy."""
+        if autodiff.mode.capture is not None:
+            autodiff.mode.capture.look(self)
         view = backend_of(self.array).to_numpy(self.array).view()
         view.flags.writeable = False
         return view
@@ -179,6 +181,8 @@ class Tensor(Value):
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
             raise GraphError("only leaves can be copied or pickled; detach() the tensor first")
+        if autodiff.mode.capture is not None:
+            autodiff.mode.capture.look(self)
         return type(self), (self.array, self.requires_grad), (None, {"name": self.name})
 
     # -------------------------------------------------------------------------------- gradients
@@ -258,11 +262,16 @@ class Tensor(Value):
         return index.getitem(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Change elements in place; only of tensors through which no gradient flows."""
-        if self.requires_grad or (isinstance(value, Tensor) and value.requires_grad):
+        """Change elements in place; of tensors that gradients flow through only leaves, in no_grad.
+
+        That is how a step of gradient descent is written by hand: ``p[...] = p - lr * p.grad``.
+        """
+        tracked = autodiff.mode.grad and isinstance(value, Tensor) and value.requires_grad
+        if tracked or (self.requires_grad and (autodiff.mode.grad or not self.is_leaf)):
             raise GraphError(
                 "assignment would change a tensor that gradients flow through",
                 "   help: where(mask, new, x) and scatter_add(x, axis, index, src) give a new one",
+                "   help: with no_grad(): lets leaves be changed: p[...] = p - lr * p.grad",
             )
         if autodiff.mode.on_assign is not None:
             autodiff.mode.on_assign(self)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.kernels.cpu.machine import Native
+from tinygrad_ai.kernels.cpu.memory import address
 from tinygrad_ai.kernels.cpu.recipes import Recipe, recipe
 
 #: Least work for which a kernel is compiled: below, NumPy is done before a compiler would be.
@@ -70,4 +71,4 @@ def _compiled(
 def _aligned(size: int) -> np.ndarray[Any, Any]:
     """Bytes that begin at a cache line."""
     room = np.empty(size + 64, np.uint8)
-    return room[-room.__array_interface__["data"][0] % 64 :]
+    return room[-address(room) % 64 :]

@@ -30,7 +30,6 @@ from tinygrad_ai.kernels.cpu.simd import BIT, I64, POINTER, Simd, element_type, 
 
 BODY = 48  # multiply-adds in one pass through the inner loop, about
 FLOATS = {np.dtype(order + size) for order in "<>" for size in ("f4", "f8")}
-NATIVE = {np.dtype(np.float32), np.dtype(np.float64)}
 Array = np.ndarray[Any, Any]
 
 
@@ -334,7 +333,13 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             or another shape of ``out``.
     """
     dtype = a.dtype
-    if not (dtype is b.dtype and dtype in NATIVE and a.flags.aligned and b.flags.aligned):
+    if not (
+        dtype is b.dtype
+        and dtype in FLOATS
+        and dtype.isnative
+        and a.flags.aligned
+        and b.flags.aligned
+    ):
         dtype = _common(a.dtype, b.dtype)
         a, b = _fitting(a, dtype), _fitting(b, dtype)
     code = _compiled(a.shape, a.strides, b.shape, b.strides, dtype)
@@ -369,7 +374,7 @@ def _common(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
 
 def _apart(x: Array, y: Array) -> bool:
     """Whether two arrays certainly share no memory."""
-    own = x.base is None and y.base is None and x is not y
+    own = x.flags.owndata and y.flags.owndata and x is not y
     return own or not np.may_share_memory(x, y)
 
 

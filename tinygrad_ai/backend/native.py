@@ -12,6 +12,7 @@ from tinygrad_ai import config
 SMALL = 1 << 13  # elements of all inputs below which NumPy is as fast
 ROWS = 1 << 17  # the same where lengths are part of the code, so that new ones are compiled for
 MOST = 1 << 12  # kinds of calls that are remembered
+FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 
 #: A function of arrays, or None where NumPy is to do it.
 Kernels = Callable[[Sequence[Any]], Any] | None
@@ -24,7 +25,8 @@ _made: dict[Any, Kernels] = {}
 def native(record: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     """What CPU kernels make of NumPy arrays; None where the forward rule is to do it.
 
-    That is so for small arrays, dtypes but float32 and float64, and with ``config.kernels`` False.
+    That is so for small arrays, dtypes but float32 and float64 (beside which booleans and signed
+    integers may stand), and with ``config.kernels`` False.
     It depends on shapes, dtypes and parameters alone, so that equal calls give equal bits.
     """
     kinds = None if record.kernel == "pull" else _kinds(record, arrays)
@@ -79,7 +81,10 @@ def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] |
             kinds.append(repr(a))
         else:
             return None
-    if size < SMALL or not config.kernels:
+    if size < SMALL or not config.uses_kernels():
+        return None
+    dtypes = {a.dtype for a in arrays if type(a) is np.ndarray}
+    if dtypes.isdisjoint(FLOATS) or any(d.kind not in "bi" for d in dtypes - FLOATS):
         return None
     if not alike and record.kernel != "own":
         if size < ROWS:

@@ -64,8 +64,16 @@ class NumpyBackend:
         return "cpu"
 
 
-# The C library gives memory back to the system, and pays for every page when it asks again, unless
-# it has seen a block as large as this one come and go.
-np.empty(31 << 20, np.uint8)
+def keep_memory() -> None:
+    """Have the C library keep the memory of large arrays for the next ones.
+
+    glibc maps every block of 128 KiB or more anew, which costs a fault for each page, until it has
+    seen a block of that size come and go: from then on it takes smaller ones from what it holds.
+    It learns from blocks up to 32 MiB, its header included, so this one is a little smaller.
+    """
+    np.empty(31 << 20, np.uint8)
+
+
+keep_memory()
 NUMPY = NumpyBackend()
 register_backend(NUMPY)

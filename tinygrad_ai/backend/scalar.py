@@ -160,7 +160,8 @@ def where(condition: Any, a: Any, b: Any) -> Expr:
 
 def _special(name: str, x: Expr) -> Expr:
     """A function that NumPy lacks, typed as the NumPy backend types it."""
-    return Expr(name, (x,), np.result_type(x.dtype, np.float16))
+    dtype = np.result_type(x.dtype, np.float16)
+    return Expr(name, (cast(x, dtype),), dtype)
 
 
 class _Ufuncs:

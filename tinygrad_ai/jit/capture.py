@@ -54,15 +54,19 @@ class _Symbolic:
 
     def to_numpy(self, array: Var) -> Any:
         """There are no values: raises GraphError."""
-        raise GraphError(
-            f"the values of a tensor {array.shape} are not known while a step is captured: item(), "
-            f"numpy(), bool() and print need them{where_called()}",
-            "   help: return the tensor and read it outside; choose with where(condition, a, b)",
-            "   help: jit(f, debug=True) runs eagerly, so that print and a debugger work",
-        )
+        raise _not_known(array)
 
 
 register_backend(_Symbolic())  # variables are a kind of array
+
+
+def _not_known(array: Any) -> GraphError:
+    return GraphError(
+        f"the values of a tensor {array.shape} are not known while a step is captured: item(), "
+        f"numpy(), bool(), print, copies and files need them{where_called()}",
+        "   help: return the tensor and read it outside; choose with where(condition, a, b)",
+        "   help: jit(f, debug=True) runs eagerly, so that print and a debugger work",
+    )
 
 
 class Effects:
@@ -246,6 +250,11 @@ class Capture:
         """``exact`` is to refuse the integers that are not all in low … size-1, at every call."""
         if isinstance(array, Var | np.ndarray):
             self.checks.append(Check(self.read(array), low, size, exact, where_called()))
+
+    def look(self, tensor: Value) -> None:
+        """Somebody wants values: raises GraphError for a tensor that changes between calls."""
+        if isinstance(tensor.array, Var) or id(tensor.array) in self.owners:
+            raise _not_known(tensor.array)
 
     def note_read(self, leaf: Value, adding: bool = False) -> None:
         """Somebody looks at the gradient of ``leaf``: whether there is one may matter.

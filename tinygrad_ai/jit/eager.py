@@ -18,7 +18,8 @@ from tinygrad_ai.backend import native
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.plan import simplified
 from tinygrad_ai.jit.program import Equation, Input, Program, Var
-from tinygrad_ai.jit.update import Update
+from tinygrad_ai.jit.update import Update, varies
+from tinygrad_ai.kernels.cpu.memory import address
 from tinygrad_ai.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -125,7 +126,7 @@ class Kernels:
         held.append(out)
         for size in self.sizes:
             held.append(np.empty(size, np.uint8))
-        places = list(map(_address, held))
+        places = list(map(address, held))
         table = self.table(*[places[k] + skip for k, skip in self.uses])
         first = ctypes.addressof(table)
         for kernel, start, total in self.work:
@@ -136,19 +137,12 @@ class Kernels:
 class UpdateKernel:
     """The rule of an optimiser as one kernel that changes weights and slots in place."""
 
-    def __init__(
-        self,
-        rule: Callable[..., None],
-        dtype: np.dtype[Any],
-        names: Sequence[str],
-        numbers: dict[str, Any],
-    ) -> None:
+    def __init__(self, operation: Update, dtype: np.dtype[Any]) -> None:
         from tinygrad_ai.jit.fuse import Fused  # noqa: PLC0415 - LLVM loads slowly
         from tinygrad_ai.jit.launches import Launch, Lowering  # noqa: PLC0415
 
-        operation = Update(rule, names, numbers)
         self.varying = operation.varying
-        arrays = [Var((native.SMALL,), dtype) for _ in range(2 + len(names))]
+        arrays = [Var((native.SMALL,), dtype) for _ in range(2 + len(operation.slots))]
         settings = [Var((), np.dtype(np.float64)) for _ in self.varying]
         written = [arrays[0], *arrays[2:]]
         outputs = [Var(v.shape, v.dtype) for v in written]
@@ -167,13 +161,13 @@ class UpdateKernel:
         """Apply the rule to ``[w, g, *slots]``, all contiguous."""
         settings = self.settings(*[numbers[name] for name in self.varying])
         first = ctypes.addressof(settings)
-        places = list(map(_address, arrays))
+        places = list(map(address, arrays))
         places += range(first, first + 8 * len(settings), 8)
         table = self.table(*[places[k] for k in self.order])
         self.kernel(ctypes.addressof(table), 0, arrays[0].size, 0)
 
 
-_updates: dict[Any, UpdateKernel] = {}
+_updates: dict[Any, UpdateKernel | None] = {}  # None where NumPy has to do it
 
 
 def updated(
@@ -181,7 +175,8 @@ def updated(
 ) -> bool:
     """Whether the weights ``w`` and ``slots`` were updated in place, by a kernel made of ``rule``.
 
-    They are if all are NumPy arrays of one dtype, float32 or float64.
+    They are if all are NumPy arrays of one dtype, float32 or float64, and the rule can be traced.
+    Code is made for the truth of numbers, and for the values of other settings.
     """
     names = [name for name in slots if name != "step"]
     held = [w, g, *map(slots.__getitem__, names)]
@@ -189,21 +184,20 @@ def updated(
     for a in held:
         if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.carray or not a.size:
             return False
-    key = rule, dtype, *names, *map(bool, numbers.values())
-    kernel = _updates.get(key)
+    settings = [(k, bool(v)) if varies(v) else (k, type(v), v) for k, v in numbers.items()]
+    key = rule, dtype, *names, *settings
+    try:
+        kernel = _updates[key]
+    except TypeError:  # a setting without a hash
+        return False
+    except KeyError:
+        operation = Update(rule, names, numbers)
+        known = dtype in native.FLOATS and operation.has_code(dtype)
+        kernel = _updates[key] = UpdateKernel(operation, dtype) if known else None
     if kernel is None:
-        if dtype != np.float32 and dtype != np.float64:  # nor those of another byte order
-            return False
-        kernel = _updates[key] = UpdateKernel(rule, dtype, names, numbers)
+        return False
     kernel(held, numbers)
     return True
-
-
-def _address(array: Any) -> int:
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except TypeError:  # read-only: the longer way
-        return array.__array_interface__["data"][0]
 
 
 native.compilers = forward_kernels, backward_kernels

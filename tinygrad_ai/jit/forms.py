@@ -28,7 +28,11 @@ class Form(NamedTuple):
 
 def other_form(e: Equation, makers: Mapping[Var, Equation]) -> Form | None:
     """How ``e`` is better written; None where its own form is good. ``makers`` are known so far."""
-    if e.operation in (matmul_, linear_) and 1 in (e.inputs[0].shape[-1], e.outputs[0].shape[-1]):
+    thin = e.operation in (matmul_, linear_) and 1 in (
+        e.inputs[0].shape[-1],
+        e.outputs[0].shape[-1],
+    )
+    if thin and e.outputs[0].dtype.kind == "f":  # sums of integers would be wider
         return Form(_thin if e.operation is matmul_ else _thin_linear, e.inputs)
     if isinstance(getattr(e.operation, "lower", None), Fold):
         return _fold(e, makers)

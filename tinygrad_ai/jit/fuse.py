@@ -160,6 +160,8 @@ class Fused:
         folds = isinstance(getattr(e.operation, "lower", None), Fold)
         if folds and self.matrices(e) is not None:
             return Single(e, "columns", "a reduction over leading axes")
+        if isinstance(e.operation, Update):
+            return Single(e, "call", "its rule runs on whole arrays only")
         if folds or e.operation.kind == "elementwise":
             return Single(e, "call", "no rows and columns lead through its operand as it lies")
         return Single(e, "call", "its record does not say how to lower it")
@@ -192,6 +194,8 @@ class Fused:
         if isinstance(lower, IndexMap):
             shape = e.outputs[0].shape
             return Space(shape, shape[-1] if shape else 1, False)
+        if isinstance(e.operation, Update) and not e.operation.has_code(e.outputs[0].dtype):
+            return None
         if e.operation.kind == "elementwise":
             return Space(e.outputs[0].shape, self._columns(e), False)
         if isinstance(lower, Fold):

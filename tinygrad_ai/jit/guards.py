@@ -171,8 +171,16 @@ class World:
     def check_kept(self) -> None:
         """Raise GraphError where the function has kept a tensor that has no values; it is taken
         back."""
+        for cell, then, name in self._cells:
+            if _traced(cell.cell_contents):
+                cell.cell_contents = then
+                raise _kept(f"the variable {name}")
+        for space, name, then in self._globals:
+            if _traced(space.get(name)):
+                space.update({name: then})  # type: ignore[attr-defined]
+                raise _kept(f"the global {name}")
         for own, then, _, kind in self._dicts:
-            kept = [k for k, v in own.items() if isinstance(v, Value) and isinstance(v.array, Var)]
+            kept = [k for k, v in own.items() if _traced(v)]
             for name in kept:
                 if isinstance(own, dict):
                     own.update({name: then[name]}) if name in then else own.pop(name)
@@ -181,9 +189,7 @@ class World:
         for value, take, then in self._others:
             now = take(value)
             inside = now.values() if isinstance(now, dict) else now
-            if not isinstance(now, bytes) and any(
-                isinstance(v, Value) and isinstance(v.array, Var) for v in inside
-            ):
+            if not isinstance(now, bytes) and any(map(_traced, inside)):
                 _restore(value, now, then)
                 raise _kept(f"a {type(value).__name__}")
 
@@ -241,6 +247,10 @@ class World:
 def _has(value: Any, name: str) -> bool:
     """Whether there is such an attribute; a module's ``__getattr__`` would look for a like one."""
     return getattr_static(value, name, _missing) is not _missing
+
+
+def _traced(value: Any) -> bool:
+    return isinstance(value, Value) and isinstance(value.array, Var)
 
 
 def _kept(where: str) -> GraphError:

@@ -23,7 +23,7 @@ from tinygrad_ai.jit.program import Input, Program, Var
 from tinygrad_ai.jit.report import REPEATS, least, report
 from tinygrad_ai.jit.threads import Pace, run_launches
 from tinygrad_ai.jit.update import Update
-from tinygrad_ai.kernels.cpu.machine import address
+from tinygrad_ai.kernels.cpu.memory import address
 from tinygrad_ai.kernels.cpu.simd import LINE, padded
 
 

@@ -13,13 +13,14 @@ from tinygrad_ai.autodiff import Value, mode, newest_first
 from tinygrad_ai.autodiff.backward import accumulate, drop
 from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.errors import GraphError
-from tinygrad_ai.jit.capture import Capture, NeedsTensor
+from tinygrad_ai.jit.capture import Capture, Later, NeedsTensor
 from tinygrad_ai.jit.expand import expanded
 from tinygrad_ai.jit.guards import World, fetch
 from tinygrad_ai.jit.memory import facts
 from tinygrad_ai.jit.parts import with_parts_read
 from tinygrad_ai.jit.products import with_sums_in_products
 from tinygrad_ai.jit.program import (
+    Equation,
     Program,
     Var,
     watched,
@@ -166,7 +167,7 @@ class Plan:
     def compile(self) -> None:
         """The execution; where there are guards against 0·∞, one that only watches for NaNs."""
         guarded = without_dead(without_repeats(self.program))
-        self.optimized = simplified(watched(drop, guarded))
+        self.optimized = simplified(watched(drop, guarded, _doubted))
         self.optimized.verify()
         old = iter(self.old)
         sinks = [s for s in self.sinks if s.var is not None]
@@ -244,7 +245,22 @@ class Plan:
         draws = {i.var: i.fetch() for i in self.draws}
         if self.ranges.drawn:
             self.ranges(leaves, draws)
-        numbers = [advance() for advance in self.capture.effects.updates]
+        updates: Sequence[Callable[..., dict[str, Any]]] = self.capture.effects.updates
+        numbers: list[dict[str, Any]] = []
+        try:
+            for advance in updates:
+                numbers.append(advance())
+            made = self._made(leaves, draws, numbers)
+        except BaseException:  # no optimiser has made a step
+            for advance in updates[: len(numbers)]:
+                advance(by=-1)
+            raise
+        return self._delivered(leaves, made)
+
+    def _made(
+        self, leaves: list[Any], draws: dict[Var, Any], numbers: list[dict[str, Any]]
+    ) -> Sequence[Any]:
+        """What the program makes, a second time with guards where a NaN was seen."""
         targets = [place() if place is not None else None for place in self.places]
         made = None
         if not (self.execution.late or self._doubtful):
@@ -255,7 +271,7 @@ class Plan:
                 self.careful = self._execution(simplified(self._guarded))
             made = self.careful(leaves, draws, numbers, targets)
             assert made is not None
-        return self._delivered(leaves, made)
+        return made
 
     def _delivered(self, leaves: list[Any], made: Sequence[Any]) -> Any:
         """Hand out what was made."""
@@ -274,6 +290,11 @@ class Plan:
         for version in self.touched:
             version[0] += 1
         return self.rebuild(results)
+
+
+def _doubted(e: Equation) -> Var | None:
+    """The array whose NaNs ``e`` tells: what a guard is later about."""
+    return e.inputs[0] if isinstance(e.operation, Later) else None
 
 
 def simplified(program: Program) -> Program:

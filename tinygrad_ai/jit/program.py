@@ -224,12 +224,12 @@ def _once(v: Var, made: set[Var]) -> None:
 def without_dead(program: Program) -> Program:
     """Equations and inputs whose results are never read are left out.
 
-    One without results looks at what others read: it stays where they do.
+    One without results looks at what others read: it stays where they do, or always.
     """
     live = set(program.outputs)
     kept = []
     for e in reversed(program.equations):
-        if not live.isdisjoint(e.outputs or e.reads()):
+        if "always" in e.params or not live.isdisjoint(e.outputs or e.reads()):
             kept.append(e)
             live.update(e.reads())
     # a draw is an effect: the generator moves on
@@ -284,18 +284,22 @@ WATCH = Watch()
 WATCHED = (np.float32, np.float64)  # what kernels hold
 
 
-def watched(operation: Any, program: Program) -> Program:
-    """Every equation of ``operation`` replaced by its first input, which is watched instead.
+def watched(operation: Any, program: Program, source: Callable[[Equation], Var | None]) -> Program:
+    """``operation(x, bad)`` replaced by ``x`` wherever the NaNs of which ``bad`` tells can be seen.
 
-    ``operation`` changes nothing but NaNs.
+    ``source`` says of the equation that makes ``bad`` which array has these NaNs: it is watched,
+    even where nothing else reads it any more if it is not ``x`` itself (in second derivatives).
     """
+    makers = {v: e for e in program.equations for v in e.outputs}
     replaced: dict[Var, Any] = {}
     kept = []
     for e in program.equations:
-        x = e.inputs[0] if e.inputs else None
-        if e.operation is operation and isinstance(x, Var) and x.dtype in WATCHED and x.size:
-            replaced[e.outputs[0]] = x
-            e = Equation(WATCH, (x,), {}, ())
+        if e.operation is operation:
+            x, bad = e.inputs
+            seen = source(makers[bad]) if bad in makers else None
+            if isinstance(x, Var) and seen is not None and seen.dtype in WATCHED and seen.size:
+                replaced[e.outputs[0]] = x
+                e = Equation(WATCH, (seen,), {} if seen is x else {"always": True}, ())
         kept.append(e)
     return program.rewritten(replaced, kept)
 

@@ -189,8 +189,15 @@ def _interval(
             array = source.fetch()
             known[v] = int(array.min()), int(array.max())
         elif e is not None:
-            known[v] = _made(e, lambda x: _interval(x, makers, sources, known))
+            made = _made(e, lambda x: _interval(x, makers, sources, known))
+            known[v] = made if _fits(made, v.dtype) else EVERYTHING
     return known[v]
+
+
+def _fits(interval: Interval, dtype: np.dtype[Any]) -> bool:
+    """Whether no integer in an interval wraps around in ``dtype``."""
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    return limits is not None and limits.min <= interval[0] <= interval[1] <= limits.max
 
 
 def _made(e: Equation, of: Callable[[Any], Interval]) -> Interval:

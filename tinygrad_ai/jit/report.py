@@ -125,7 +125,11 @@ def _cells(x: Line, whole: float, timed: bool) -> list[str]:
         return [*cells, "–", "–", "–", "–"]
     moved = x.read + x.written
     numbers = 1e6 * x.seconds, 1e-9 * x.flops / x.seconds, 1e-9 * moved / x.seconds
-    return [*cells, *(f"{n:.{1 if n < 1000 else 0}f}" for n in numbers), f"{x.seconds / whole:.0%}"]
+    return [
+        *cells,
+        *(f"{n:.{2 if n < 1 else 1 if n < 1000 else 0}f}" for n in numbers),
+        f"{x.seconds / whole:.0%}",
+    ]
 
 
 def _reasons(fused: Fused) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai.autodiff import Value, mode
-from tinygrad_ai.errors import DTypeError, GraphError
+from tinygrad_ai.errors import DTypeError, GraphError, warn_user
 from tinygrad_ai.jit.capture import NeedsTensor
 from tinygrad_ai.jit.plan import Plan
 from tinygrad_ai.jit.program import frozen
@@ -28,7 +28,7 @@ def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> A
         function: reads Tensors (arguments, and those it closes over), may call ``backward``, step
             optimisers, draw from ``tinygrad_ai.random``, assign to tensors and slices of them
             (views follow, as in NumPy), and returns nested tuples, lists and dicts of Tensors.
-            Arguments that are no tensors are static.
+            Arguments that are no tensors are static; NumPy arrays come in as Tensors.
         debug: run eagerly, so that print and a debugger work.
 
     A change of shapes, dtypes, static arguments, of closed-over or global values or of
@@ -50,6 +50,7 @@ def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> A
 
 
 _steps: weakref.WeakSet[Step] = weakref.WeakSet()
+MANY = 16  # captures of one function after which something is probably wrong
 
 
 class Step:
@@ -64,6 +65,7 @@ class Step:
         self._lock = threading.RLock()
         _steps.add(self)
         self._reason = "it has not been called"
+        self._last: Plan | None = None
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if self.debug or mode.one_of_many or mode.interpreter or mode.capture:
@@ -87,11 +89,26 @@ class Step:
             self.captures += 1
             plan = self._captured(leaves, rebuild)
             plans[:] = [plan, *plans[:7]]
+            self._last = plan
+            if self.captures == MANY:
+                warn_user(
+                    f"jit: {self._name} was captured {MANY} times, which takes longer than it "
+                    f"saves; lately because {self._reason}. Numbers that change are better passed "
+                    "as tensors, batches padded to few shapes"
+                )
             return plan.run(leaves)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A compiled function in a class body is a method."""
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else BoundStep(self, instance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is the same function, not compiled yet."""
+        return Step, (self.function, self.debug)
+
+    @property
+    def _name(self) -> str:
+        return getattr(self, "__name__", "step")
 
     def explain_retrace(self) -> str:
         """Why the last capture was made."""
@@ -104,23 +121,26 @@ class Step:
         how many there are, the bytes that they read and write, and their FLOPs. ``times`` adds how
         long they take by one thread, measured for about half a second; nothing is changed by it.
         """
-        name = getattr(self, "__name__", "step")
         with self._lock:
             tables = [
-                plan.running.report(f"{name}({_arrays(signature)})", times)
+                plan.running.report(f"{self._name}({_arrays(signature)})", times)
                 for signature, plans in self.plans.items()
                 for plan in plans
             ]
-        why = "debug=True runs it eagerly" if self.debug else self._reason
-        return "\n\n".join(tables) or f"{name}: nothing is compiled: {why}"
+        return "\n\n".join(tables) or self._nothing()
 
     def source(self) -> str:
         """The code of the kernels."""
-        return "\n\n".join(p.running.source() for plans in self.plans.values() for p in plans)
+        plans = (p for plans in self.plans.values() for p in plans)
+        return "\n\n".join(p.running.source() for p in plans) or self._nothing()
 
     def program(self) -> str:
         """The program of the last capture."""
-        return str(next(p for plans in self.plans.values() for p in plans[:1]).optimized)
+        return self._nothing() if self._last is None else str(self._last.optimized)
+
+    def _nothing(self) -> str:
+        why = "debug=True runs it eagerly" if self.debug else self._reason
+        return f"{self._name}: nothing is compiled: {why}"
 
     def _new_signature(self, signature: Any) -> str:
         others = [s for s, plans in self.plans.items() if plans]
@@ -136,7 +156,8 @@ class Step:
             if len(s[1]) == len(signature[1]) and (s[0], *s[2:]) == (signature[0], *signature[2:])
         ]
         if not differing:
-            return "the number or names of arguments, or whether gradients are tracked, changed"
+            alike = any(s[1:] == signature[1:] for s in others)
+            return f"{'no_grad' if alike else 'the number, names or kinds of arguments'} changed"
         k, then, now = min(reversed(differing), key=len)[0]
         return f"argument {k} was {_shown(then)} and is {_shown(now)}"
 
@@ -171,6 +192,20 @@ class Step:
         first.world.tensors += first.capture.adopt(second.capture)
         first.compile()
         return first
+
+
+class BoundStep:
+    """A compiled method of ``instance``; what there is to ask, :class:`Step` answers."""
+
+    def __init__(self, step: Step, instance: Any) -> None:
+        functools.update_wrapper(self, step.function)
+        self.__self__, self._step = instance, step
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._step(self.__self__, *args, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_step"], name)
 
 
 @contextmanager
@@ -219,4 +254,6 @@ def _arrays(signature: Any) -> str:
 
 def _shown(described: Any) -> str:
     kind, *facts = described
+    if kind == "static":
+        return str(facts[0][1] if isinstance(facts[0], tuple) else facts[0])
     return f"{kind} " + " ".join(map(str, facts))

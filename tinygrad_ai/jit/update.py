@@ -30,6 +30,8 @@ class Number:
     def __init__(self, expr: Expr, value: float, name: str, asked: set[str]) -> None:
         self.expr, self.value, self.name, self.asked = expr, value, name, asked
 
+    __eq__ = None  # type: ignore[assignment]  # a comparison would be baked into the code
+
     def __bool__(self) -> bool:
         self.asked.add(self.name)
         return bool(self.value)
@@ -92,11 +94,16 @@ class _CellNamespace:
         return call
 
 
+def varies(value: Any) -> bool:
+    """Whether a setting is one that code is not made for: a number, but not a truth."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 class Update:
     """The operation ``w', *slots' = update(w, g, *slots, *numbers)`` made of a rule.
 
     ``numbers`` maps the names of the settings to their present values; ``varying`` are those that
-    come as operands, at every call anew. Equal updates are one object's work: see ``key``.
+    come as operands, at every call anew.
     """
 
     kind = "elementwise"
@@ -107,9 +114,7 @@ class Update:
         self.rule, self.slots = rule, tuple(slots)
         self.name = rule.__name__
         self.numbers = numbers
-        self.varying = tuple(
-            k for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)
-        )
+        self.varying = tuple(k for k, v in numbers.items() if varies(v))
         self.asked: set[str] = set()
 
     def scalar(self, w: Expr, g: Expr, *rest: Expr) -> tuple[Expr, ...]:
@@ -125,6 +130,19 @@ class Update:
         scratch = Cell(w), Cell(w)
         self.rule(_CellNamespace(), weights, Cell(g), slots, numbers, *scratch)
         return (weights.expr, *(slots[k].expr for k in self.slots))
+
+    def has_code(self, dtype: np.dtype[Any]) -> bool:
+        """Whether the rule can be run on cells of ``dtype``.
+
+        One that adds up a whole array, or compares a number, runs on arrays only.
+        """
+        symbols = [Expr("symbol", (), dtype, k) for k in ("w", "g", *self.slots)]
+        symbols += [Expr("symbol", (), DOUBLE, k) for k in self.varying]
+        try:
+            self.scalar(*symbols)
+        except Exception:  # whatever a rule does with what is no array
+            return False
+        return True
 
     def evaluate(self, arrays: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         """New weights and slots by NumPy."""

@@ -155,7 +155,7 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient, in place; what is frozen stays as it is."""
         with np.errstate(all="ignore"):
-            large = config.kernels and sum(p.array.size for p in self._all()) >= SMALL
+            large = config.uses_kernels() and sum(p.array.size for p in self._all()) >= SMALL
             for group in self.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None and parameter.requires_grad:
@@ -168,7 +168,7 @@ class Optimizer:
         if parameter not in self.state:
             self.state[parameter] = self._fresh(parameter.array, group)
         if mode.capture is not None:
-            now = self.numbers(group, self.state[parameter]["step"] + 1)
+            now = self._settings(group, self.state[parameter]["step"] + 1)
             advance = partial(self._next, parameter, group)
             return mode.capture.update(
                 type(self).rule, parameter, lambda: self.state[parameter], advance, now
@@ -184,11 +184,18 @@ class Optimizer:
             parameter.array[...] = w
         parameter.version[0] += 1
 
-    def _next(self, parameter: Tensor, group: Group) -> dict[str, Any]:
-        """Count a step of ``parameter``, and what the rule reads in it."""
+    def _next(self, parameter: Tensor, group: Group, by: int = 1) -> dict[str, Any]:
+        """Count a step of ``parameter``, and what the rule reads in it; ``by=-1`` takes it back."""
         state = self.state[parameter]
-        state["step"] += 1
-        return self.numbers(group, state["step"])
+        step = state["step"] + by
+        found = self._settings(group, step) if by > 0 else {}
+        state["step"] = step
+        return found
+
+    def _settings(self, group: Group, step: int) -> dict[str, Any]:
+        """What the rule reads in a ``step``-th call, with Python's numbers for NumPy's."""
+        found = self.numbers(group, step).items()
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in found if k != "params"}
 
     def _fresh(self, w: Any, group: Group) -> dict[str, Any]:
         xp, dtype = backend_of(w).xp, np.result_type(w.dtype, np.float32)
