@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import tinygrad_ai as ta
-from tinygrad_ai import nn
+from tinygrad_ai import nn, optim
 from tinygrad_ai.autodiff import guarded
 from tinygrad_ai.backend import native
 from tinygrad_ai.config import without_kernels
 from tinygrad_ai.errors import GraphError, ShapeError
 from tinygrad_ai.ops import activations, special
-from tinygrad_ai.ops.elementwise import relu, tanh
+from tinygrad_ai.ops.elementwise import maximum, relu, tanh
 
 F = nn.functional
 FLAT, ROWS = (97, 89), (257, 515)
@@ -179,6 +179,25 @@ def test_there_are_kernels_where_they_are_worth_it():
             assert native.pulled(y.node, 0, x) is None
 
 
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64", ">f4"])
+@pytest.mark.parametrize("name", UNARY)
+def test_other_dtypes_are_numpys(name, dtype):
+    x = (np.arange(9000) % 5).astype(dtype)
+    f = UNARY[name]
+    found, few = f(ta.Tensor(x)), f(ta.Tensor(x[:50]))
+    assert found.dtype == few.dtype
+    np.testing.assert_array_equal(found.numpy()[:50], few.numpy())
+
+
+def test_integers_alone_are_not_for_kernels_but_beside_real_numbers_they_are():
+    whole, real = np.arange(9000), np.ones(9000, np.float32)
+    records = special.erf, special.erfc, relu, activations.silu, special.softplus
+    assert all(native.native(record, [whole], {}) is None for record in records)
+    assert native.native(maximum, [real, whole.astype(np.uint8)], {}) is None
+    found = native.native(maximum, [real, whole], {})
+    assert found.dtype == np.float64 and (found == np.maximum(real, whole)).all()
+
+
 def test_one_kernel_serves_all_shapes():
     relu(drawn(FLAT, "float32", 0))
     before = len(native._made)
@@ -241,6 +260,77 @@ def test_a_freed_graph_and_a_changed_residual_are_noticed():
 def test_errors_are_those_of_small_arrays():
     with pytest.raises(ShapeError, match=r"do not broadcast: a \(400, 400\) and b \(400, 399\)"):
         ta.maximum(np.ones((400, 400), np.float32), np.ones((400, 399), np.float32))
+
+
+def up_or_down(xp, w, g, slots, k, a, b):
+    xp.multiply(g, k["lr"], out=b)
+    if k["way"] == "up":
+        w += b
+    else:
+        w -= b
+
+
+def by_the_length(xp, w, g, slots, k, a, b):
+    xp.multiply(g, k["lr"] / float(xp.sqrt((w * w).sum())), out=b)
+    w -= b
+
+
+def later_faster(xp, w, g, slots, k, a, b):
+    xp.multiply(g, k["lr"] if k["step"] > 2 else 0.25, out=b)
+    w -= b
+
+
+def once_faster(xp, w, g, slots, k, a, b):
+    xp.multiply(g, k["lr"] if k["step"] == 2 else 0.25, out=b)
+    w -= b
+
+
+def descent(rule, **more):
+    """An optimiser with a rule of its own, which reads the number of the step, and ``more``."""
+    numbers = lambda self, group, step: {"lr": group["lr"], "step": step, **more}  # noqa: E731
+    return type("Descent", (optim.SGD,), {"rule": staticmethod(rule), "numbers": numbers})
+
+
+def descended(kind, lr=0.5, wrap=lambda f: f, steps=4):
+    w = ta.Tensor(np.linspace(1, 2, 9000), requires_grad=True)
+    optimizer = kind([w], lr=lr)
+
+    def step():
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+
+    step = wrap(step)
+    for _ in range(steps):
+        step()
+    assert optimizer.state[w]["step"] == steps
+    return w.numpy()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, ta.jit])
+@pytest.mark.parametrize("rule", [by_the_length, later_faster, once_faster])
+def test_rules_that_have_no_code_are_run_by_numpy(rule, wrap):
+    with without_kernels():
+        wanted = descended(descent(rule))
+    for _ in range(2):
+        np.testing.assert_allclose(descended(descent(rule), wrap=wrap), wanted, 1e-13)
+
+
+def test_kernels_of_an_optimiser_are_told_apart_by_what_is_no_number():
+    assert (descended(descent(up_or_down, way="up")) > 2).all()
+    assert (descended(descent(up_or_down, way="down"), 0.25) < 1).all()
+    assert (descended(descent(up_or_down, way="up", others=[]), 0.5) > 2).all()  # has no hash
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.float16])
+def test_learning_rates_may_be_numpys_numbers(number):
+    w = ta.Tensor(np.ones(9000, np.float32), requires_grad=True)
+    optimizer = optim.SGD([w], lr=number(0.5))
+    w.grad = ta.Tensor(np.ones(9000, np.float32))
+    for lr, wanted in ((0.5, 0.5), (0.25, 0.25), (0, 0.25)):
+        optimizer.lr = number(lr)
+        optimizer.step()
+        assert (w.numpy() == np.float32(wanted)).all()
 
 
 def test_a_process_without_kernels_compiles_nothing():

@@ -6,6 +6,7 @@ import pytest
 import tinygrad_ai as ta
 from tinygrad_ai.jit.launches import Call
 from tinygrad_ai.jit.step import jit
+from tinygrad_ai.ops import special
 
 RNG = np.random.default_rng(0)
 X, CUBE = RNG.standard_normal((6, 20)), RNG.standard_normal((4, 9, 17))
@@ -164,3 +165,32 @@ def test_a_whole_mean_leaves_its_operand_to_all_threads():
         wanted = np.exp(x.numpy().astype("d")).mean(axis=axis)
         np.testing.assert_allclose(found.numpy(), wanted, 1e-6)
     assert "its rows are too few for threads to share: mean" in step.report()
+
+
+INTEGERS = ["bool", "uint8", "int8", "int16", "int32", "uint32", "int64", "uint64"]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_products_of_integers_wrap_around_in_their_own_dtype(dtype):
+    rng = np.random.default_rng(0)
+    for m, n in [
+        ((3, 4), (4, 1)),
+        ((1, 4), (4, 1)),
+        ((3, 1), (1, 4)),
+        ((3, 4), (4, 5)),
+        ((4,), (4,)),
+    ]:
+        a, b = (ta.Tensor(rng.integers(60, 120, shape).astype(dtype)) for shape in (m, n))
+        found = jit(lambda a, b: a @ b)(a, b)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.numpy(), (a @ b).numpy())
+        np.testing.assert_array_equal(found.numpy(), a.numpy() @ b.numpy())
+
+
+@pytest.mark.parametrize("f", [ta.erf, special.erfc])
+@pytest.mark.parametrize("dtype", [*INTEGERS, "float16"])
+def test_error_functions_of_integers_are_real(dtype, f):
+    x = ta.Tensor(np.array([0, 1, 2, 1, 3]).astype(dtype))
+    found, wanted = jit(f)(x), f(x)
+    assert found.dtype == wanted.dtype and found.dtype.kind == "f"
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), 4 * np.finfo(found.dtype).eps)

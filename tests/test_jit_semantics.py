@@ -13,7 +13,14 @@ import pytest
 import tinygrad_ai as ta
 import tinygrad_ai.nn.functional as F
 from tinygrad_ai import config, nn, optim
-from tinygrad_ai.errors import DTypeError, GraphError, IndexRangeError, ShapeError, ValueRangeError
+from tinygrad_ai.errors import (
+    DTypeError,
+    GraphError,
+    IndexRangeError,
+    ShapeError,
+    TinygradError,
+    ValueRangeError,
+)
 
 RNG = np.random.default_rng(5)
 
@@ -387,6 +394,43 @@ def test_a_refused_batch_leaves_the_training_where_it_was():
     np.testing.assert_equal(everything(), before)
     step(good, labels)
     assert step.captures == 1
+
+
+SCORES = ta.Tensor(np.zeros((3, 300)))
+WRAPPED = {
+    "narrowed": (201, lambda i: F.cross_entropy(SCORES, i.astype("int8"))),
+    "added": (101, lambda i: F.cross_entropy(SCORES, i.astype("int8") + i.astype("int8"))),
+    "multiplied": (15, lambda i: F.cross_entropy(SCORES, i.astype("int8") * i.astype("int8"))),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_integers_that_wrap_around_are_looked_at(name):
+    count, f = WRAPPED[name]
+    x = ta.Tensor(np.arange(3.0 * count).reshape(3, count))
+    for wrap in (lambda f: f, ta.jit):
+        with pytest.raises(ValueRangeError, match=r"label -.* is out of range"):
+            wrap(lambda x: f(ta.argmax(x, axis=1)))(x)
+
+
+def test_a_call_that_fails_counts_no_step():
+    w, v = (ta.Tensor(np.eye(3), requires_grad=True) for _ in range(2))
+    optimizer = optim.Adam([w, v], lr=0.1)
+
+    @ta.jit
+    def step(x):
+        optimizer.zero_grad()
+        (w * ta.linalg.inv(x) + v * x).sum().backward()
+        optimizer.step()
+
+    step(ta.Tensor(np.eye(3)))
+    before = [w.numpy().copy(), v.numpy().copy()]
+    with pytest.raises(TinygradError, match="singular"):
+        step(ta.zeros((3, 3), dtype="float64"))
+    assert [optimizer.state[p]["step"] for p in (w, v)] == [1, 1]
+    np.testing.assert_array_equal([w.numpy(), v.numpy()], before)
+    step(ta.Tensor(np.eye(3)))
+    assert [optimizer.state[p]["step"] for p in (w, v)] == [2, 2] and step.captures == 1
 
 
 # ---------------------------------------------------------------------------- NumPy beside tensors

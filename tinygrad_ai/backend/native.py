@@ -33,6 +33,8 @@ def native(record: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     if kinds is None:
         return None
     if record.kernel == "own":
+        if not fitting(arrays):
+            return None
         from tinygrad_ai.kernels.cpu.arrays import run  # noqa: PLC0415 - the compiler, when needed
 
         return run(record.name, arrays, params)
@@ -61,6 +63,12 @@ def pulled(node: Any, i: int, g: Any) -> Any:
     return None if kernels is None else kernels(arrays)
 
 
+def fitting(arrays: Sequence[Any]) -> bool:
+    """Whether kernels know all dtypes, and real numbers among them decide the result's."""
+    dtypes = {a.dtype for a in arrays if type(a) is np.ndarray}
+    return not dtypes.isdisjoint(FLOATS) and all(d.kind in "bi" for d in dtypes - FLOATS)
+
+
 def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] | None:
     """What kernels depend on; None where there is too little work, or another kind of array.
 
@@ -82,9 +90,6 @@ def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] |
         else:
             return None
     if size < SMALL or not config.uses_kernels():
-        return None
-    dtypes = {a.dtype for a in arrays if type(a) is np.ndarray}
-    if dtypes.isdisjoint(FLOATS) or any(d.kind not in "bi" for d in dtypes - FLOATS):
         return None
     if not alike and record.kernel != "own":
         if size < ROWS:

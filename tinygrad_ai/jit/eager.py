@@ -18,7 +18,7 @@ from tinygrad_ai.backend import native
 from tinygrad_ai.jit.capture import Capture
 from tinygrad_ai.jit.plan import simplified
 from tinygrad_ai.jit.program import Equation, Input, Program, Var
-from tinygrad_ai.jit.update import Update, varies
+from tinygrad_ai.jit.update import VARYING, Update
 from tinygrad_ai.kernels.cpu.memory import address
 from tinygrad_ai.tensor import Tensor
 
@@ -52,7 +52,7 @@ def _kernels(
     from tinygrad_ai.jit.fuse import Fused, Rows  # noqa: PLC0415 - LLVM loads slowly
     from tinygrad_ai.jit.launches import Call, Lowering  # noqa: PLC0415
 
-    program = traced(function, arrays)
+    program = traced(function, arrays) if native.fitting(arrays) else None
     if program is None:
         return None
     fused = Fused(program, together=True)
@@ -184,8 +184,8 @@ def updated(
     for a in held:
         if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.carray or not a.size:
             return False
-    settings = [(k, bool(v)) if varies(v) else (k, type(v), v) for k, v in numbers.items()]
-    key = rule, dtype, *names, *settings
+    settings = [bool(v) if type(v) in VARYING else (type(v), v) for v in numbers.values()]
+    key = rule, dtype, *names, *numbers, *settings
     try:
         kernel = _updates[key]
     except TypeError:  # a setting without a hash

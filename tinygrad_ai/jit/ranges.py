@@ -153,7 +153,8 @@ class Ranges:
 
 def _inside(array: Array, size: int) -> bool:
     """Whether all integers are in 0 … size-1: negative ones are large without a sign."""
-    return not array.size or bool(array.view(f"u{array.itemsize}").max() < size)
+    most = 1 << 8 * array.itemsize - (array.dtype.kind == "i")
+    return not array.size or bool(array.view(f"u{array.itemsize}").max() < min(size, most))
 
 
 def _root(v: Var, makers: Mapping[Var, Equation]) -> Var:

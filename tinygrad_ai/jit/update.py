@@ -17,23 +17,20 @@ from tinygrad_ai.backend.scalar import Expr, cast
 from tinygrad_ai.backend.scalar import xp as scalar_xp
 
 DOUBLE = np.dtype(np.float64)
+VARYING = float, int  # the types of settings that code is not made for
 
 
 class Number:
-    """A setting of an optimiser: its value now decides branches, its expression is computed with.
-
-    ``asked`` collects the names of those whose truth was asked for: code depends on it.
-    """
+    """A setting of an optimiser: its value now decides branches, its expression is computed with."""
 
     __array_ufunc__ = None
 
-    def __init__(self, expr: Expr, value: float, name: str, asked: set[str]) -> None:
-        self.expr, self.value, self.name, self.asked = expr, value, name, asked
+    def __init__(self, expr: Expr, value: float) -> None:
+        self.expr, self.value = expr, value
 
     __eq__ = None  # type: ignore[assignment]  # a comparison would be baked into the code
 
     def __bool__(self) -> bool:
-        self.asked.add(self.name)
         return bool(self.value)
 
     def __mul__(self, other: Any) -> Expr:
@@ -94,11 +91,6 @@ class _CellNamespace:
         return call
 
 
-def varies(value: Any) -> bool:
-    """Whether a setting is one that code is not made for: a number, but not a truth."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 class Update:
     """The operation ``w', *slots' = update(w, g, *slots, *numbers)`` made of a rule.
 
@@ -114,18 +106,14 @@ class Update:
         self.rule, self.slots = rule, tuple(slots)
         self.name = rule.__name__
         self.numbers = numbers
-        self.varying = tuple(k for k, v in numbers.items() if varies(v))
-        self.asked: set[str] = set()
+        self.varying = tuple(k for k, v in numbers.items() if type(v) in VARYING)
 
     def scalar(self, w: Expr, g: Expr, *rest: Expr) -> tuple[Expr, ...]:
         """New weights and slots as expressions of the old ones."""
         n = len(self.slots)
         slots = {k: Cell(e) for k, e in zip(self.slots, rest[:n], strict=True)}
         loaded = dict(zip(self.varying, rest[n:], strict=True))
-        numbers = {
-            k: Number(loaded[k], v, k, self.asked) if k in loaded else v
-            for k, v in self.numbers.items()
-        }
+        numbers = {k: Number(loaded[k], v) if k in loaded else v for k, v in self.numbers.items()}
         weights = Cell(w)
         scratch = Cell(w), Cell(w)
         self.rule(_CellNamespace(), weights, Cell(g), slots, numbers, *scratch)
