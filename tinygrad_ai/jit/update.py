@@ -21,7 +21,7 @@ VARYING = float, int  # the types of settings that code is not made for
 
 
 class Number:
-    """A setting of an optimiser: its value now decides branches, its expression is computed with."""
+    """A setting of an optimiser: its value decides branches, its expression is computed with."""
 
     __array_ufunc__ = None
 
