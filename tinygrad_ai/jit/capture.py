@@ -333,8 +333,8 @@ class Capture:
     ) -> None:
         """An optimiser's step for one parameter.
 
-        ``slots()`` are its arrays at a call, ``numbers()`` advances its step count and gives the
-        settings, of which ``now`` are those of this moment.
+        ``slots()`` are its arrays at a call, ``numbers(known)`` advances its step count and gives
+        the settings, of which ``now`` are those of this moment.
         """
         names = [k for k in slots() if k != "step"]
         for name in names:

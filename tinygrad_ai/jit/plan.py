@@ -247,13 +247,14 @@ class Plan:
             self.ranges(leaves, draws)
         updates: Sequence[Callable[..., dict[str, Any]]] = self.capture.effects.updates
         numbers: list[dict[str, Any]] = []
+        known: dict[Any, Any] = {}
         try:
             for advance in updates:
-                numbers.append(advance())
+                numbers.append(advance(known))
             made = self._made(leaves, draws, numbers)
         except BaseException:  # no optimiser has made a step
             for advance in updates[: len(numbers)]:
-                advance(by=-1)
+                advance(known, by=-1)
             raise
         return self._delivered(leaves, made)
 

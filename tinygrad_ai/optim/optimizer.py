@@ -28,6 +28,8 @@ from tinygrad_ai.nn.module import Parameter
 from tinygrad_ai.tensor import Tensor
 
 Group = dict[str, Any]
+#: (the group's identity, the step) -> what rules read in it
+Known = dict[tuple[int, int], dict[str, Any]]
 
 
 class Optimizer:
@@ -156,14 +158,15 @@ class Optimizer:
         """Update every parameter that has a gradient, in place; what is frozen stays as it is."""
         with np.errstate(all="ignore"):
             large = config.uses_kernels() and sum(p.array.size for p in self._all()) >= SMALL
+            known: Known = {}
             for group in self.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None and parameter.requires_grad:
-                        self._update(parameter, group, large)
+                        self._update(parameter, group, large, known)
         if not self._cleared and mode.capture is None:
             self._watch()
 
-    def _update(self, parameter: Tensor, group: Group, large: bool) -> None:
+    def _update(self, parameter: Tensor, group: Group, large: bool, known: Known) -> None:
         """One step of a parameter, by a kernel if there is ``large`` work to do."""
         if parameter not in self.state:
             self.state[parameter] = self._fresh(parameter.array, group)
@@ -176,7 +179,8 @@ class Optimizer:
         w, g = parameter.array, parameter.grad.array
         if w.dtype == np.float16:  # squares of gradients would underflow
             w, g = w.astype(np.float32), g.astype(np.float32)
-        rule, slots, numbers = type(self).rule, self.state[parameter], self._next(parameter, group)
+        rule, slots = type(self).rule, self.state[parameter]
+        numbers = self._next(parameter, group, known)
         if not (large and updated(rule, w, g, slots, numbers)):
             xp = backend_of(w).xp
             rule(xp, w, g, slots, numbers, *self._scratch_for(xp, w))
@@ -184,13 +188,17 @@ class Optimizer:
             parameter.array[...] = w
         parameter.version[0] += 1
 
-    def _next(self, parameter: Tensor, group: Group, by: int = 1) -> dict[str, Any]:
-        """Count a step of ``parameter``, and what the rule reads in it; ``by=-1`` takes it back."""
+    def _next(self, parameter: Tensor, group: Group, known: Known, by: int = 1) -> dict[str, Any]:
+        """Count a step of ``parameter``, and what the rule reads in it; ``by=-1`` takes it back.
+
+        What is ``known`` of the same step of another parameter of the group, this one reads too.
+        """
         state = self.state[parameter]
-        step = state["step"] + by
-        found = self._settings(group, step) if by > 0 else {}
-        state["step"] = step
-        return found
+        key = id(group), state["step"] + by
+        if by > 0 and key not in known:
+            known[key] = self._settings(group, key[1])
+        state["step"] = key[1]
+        return known.get(key, {})
 
     def _settings(self, group: Group, step: int) -> dict[str, Any]:
         """What the rule reads in a ``step``-th call, with Python's numbers for NumPy's."""
