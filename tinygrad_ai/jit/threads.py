@@ -63,37 +63,44 @@ class Pace:
     """How many threads a step is worth just now: what was faster lately, one or all.
 
     On cores that others use, threads wait for each other longer than they work. The least of the
-    last few times counts; what is not in use is tried now and then, so that its times stay fresh.
+    last few times counts. What is not in use is tried now and then, so that its times stay fresh:
+    so seldom that this costs about a fiftieth of the time.
     """
 
-    LATELY, PERIOD = 4, 64
+    LATELY, COST = 4, 0.02
+    OFTEN, SELDOM = 8, 256  # calls between trials, at least and at most
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._calls = 0
-        self._times = {count: deque([0.0], self.LATELY) for count in (most, 1)}  # 0: to be tried
+        self._since = 0  # calls since the last trial
+        self._first = [1, most, 1, most]  # what to begin with, from the end
+        self._times: dict[int, deque[float]] | None = None
 
     def __call__(self, run: Callable[[int], bool]) -> bool:
         """``run`` with a number of threads; what it returns."""
         if self.most == 1:
             return run(1)
-        self._calls += 1
-        count = self.best
-        if self._calls % self.PERIOD == 0:
-            count = 1 if count > 1 else self.most
+        if self._times is None:  # memory is touched for the first time: that tells nothing
+            self._times = {count: deque(maxlen=self.LATELY) for count in (1, self.most)}
+            return run(self.most)
+        count = self._first.pop() if self._first else self._next(self._times)
         began = perf_counter()
         done = run(count)
-        took = perf_counter() - began
-        times = self._times[count]
-        if not times[0]:
-            times.clear()
-        times.append(took)
+        self._times[count].append(perf_counter() - began)
         return done
 
-    @property
-    def best(self) -> int:
-        """The number of threads that was faster lately."""
-        return min(self._times, key=lambda count: min(self._times[count]))
+    def _next(self, times: dict[int, deque[float]]) -> int:
+        least = {count: min(lately) for count, lately in times.items()}
+        best, other = sorted(least, key=least.__getitem__)
+        self._since += 1
+        if self._since < self._patience(least[other] / least[best]):
+            return best
+        self._since = 0
+        return other
+
+    def _patience(self, ratio: float) -> float:
+        """The calls between two trials of what takes ``ratio`` times as long."""
+        return min(max((ratio - 1) / self.COST, self.OFTEN), self.SELDOM)
 
 
 _pools: dict[int, Pool] = {}
