@@ -185,6 +185,15 @@ def markdown(about: Mapping[str, Any], found: Sequence[Line], begun: Sequence[St
     return "\n\n".join(parts) + "\n"
 
 
+def plain_numbers(axis: Any) -> None:
+    """1, 2, 5, 10 … on a logarithmic axis of a plot."""
+    from matplotlib import ticker  # noqa: PLC0415 - heavy, and only for pictures
+
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
 def plot(found: Sequence[Line], path: Path) -> None:
     """Bars: speed relative to the fastest peer, a panel for each number of cores."""
     import matplotlib  # noqa: PLC0415 - heavy, and only for pictures
@@ -209,6 +218,7 @@ def plot(found: Sequence[Line], path: Path) -> None:
                 panel.bar(*zip(*bars, strict=True), width, label=ADAPTERS[name].title)
         panel.axhline(1, color="black", linewidth=0.8)
         panel.set_yscale("log")
+        plain_numbers(panel.yaxis)
         panel.set_ylim(bottom=0.02)
         panel.set_ylabel("speed, fastest peer = 1")
         panel.set_title(f"{count} core(s)")

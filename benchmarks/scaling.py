@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.adapters import ADAPTERS
 from benchmarks.crew import Crew, cores
 from benchmarks.measure import Effort, Result, steady
-from benchmarks.report import grid, seconds
+from benchmarks.report import grid, plain_numbers, seconds
 from benchmarks.workloads import WORKLOADS, Workload
 
 #: the choice of frameworks unless told otherwise: torch.compile and tinygrad compile every size
@@ -98,6 +98,7 @@ def plot(found: Curves, path: Path) -> None:
         panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="ms a step")
         panel.set_xticks(list(row), list(map(str, row)))
         panel.minorticks_off()
+        plain_numbers(panel.yaxis)
         panel.legend(fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
