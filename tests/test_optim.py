@@ -700,7 +700,7 @@ def test_the_norm_of_large_gradients_does_not_overflow():
 # ------------------------------------------------------------------------------------------ kernels
 
 LARGE = (97, 89), (5,), (3, 4, 7)
-SETTINGS = [
+BY_KERNELS = [
     (optim.SGD, {"lr": 0.1}),
     (optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
     (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
@@ -734,7 +734,7 @@ def trained(kind, settings, dtype, steps=5, resumed=False):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("kind", "settings"), SETTINGS)
+@pytest.mark.parametrize(("kind", "settings"), BY_KERNELS)
 def test_kernels_update_as_numpy_does(kind, settings, dtype):
     found = trained(kind, settings, dtype)
     with without_kernels():
