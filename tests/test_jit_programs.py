@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from tinygrad_ai.config import without_kernels
 from tinygrad_ai.examples import PROGRAMS
 from tinygrad_ai.testing.compiled import shared_by
 from tinygrad_ai.train import fitting
@@ -13,8 +14,8 @@ from tinygrad_ai.train.step import CompiledStep, train_step
 
 STEPS = 4  # of each call of fit
 LOSS = 1e-6  # of the loss
-FIRST = 1e-5  # of a parameter's gradient (their norms), as long as both stand at the same place
-LATER = 1e-2  # the same, where units whose inputs are rounding alone may have been switched on
+FIRST = 1e-5  # of a parameter's largest gradient, as long as both stand at the same place
+LATER = 1e-4  # the same, where what Adam made of earlier gradients differs
 PLACE = 1e-3  # of the way gone: Adam turns a gradient that is rounding alone into a whole step
 
 
@@ -62,18 +63,24 @@ def watched(name, take):
     return kept
 
 
+def by_numpy(*arguments):
+    """An eager step without kernels: they round otherwise, and have tests of their own."""
+    with without_kernels():
+        return train_step(*arguments)
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_compiled_steps_are_eager_ones(name):
     """Losses, gradients and parameters; and the same bits with three threads as with one."""
-    eager, compiled = watched(name, lambda: train_step), watched(name, CompiledStep)
+    eager, compiled = watched(name, lambda: by_numpy), watched(name, CompiledStep)
     for a, b in zip(eager, compiled, strict=True):
         assert b.take.reason is None and b.take.step.captures
         np.testing.assert_allclose(b.losses, a.losses, LOSS)
         for k, (mine, other) in enumerate(zip(a.gradients, b.gradients, strict=True)):
             assert mine.keys() == other.keys() and mine
             for parameter, g in mine.items():
-                error = np.linalg.norm(other[parameter] - g) / np.linalg.norm(g)
+                error = abs(other[parameter] - g).max() / abs(g).max()
                 assert error <= (LATER if k else FIRST), (k, parameter, error)
         apart = np.linalg.norm(b.places[-1] - a.places[-1])
         assert apart <= PLACE * np.linalg.norm(a.places[-1] - a.places[0]) > 0

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tinygrad_ai.jit import eager  # noqa: F401 - the compiler of eager rules
+from tinygrad_ai.backend import native
+from tinygrad_ai.jit.eager import backward_kernels, forward_kernels
 from tinygrad_ai.jit.step import Step, jit
 
 __all__ = ["Step", "jit"]
+native.compilers = forward_kernels, backward_kernels  # eager calls have kernels from here on
 
 
 class _Jit(ModuleType):

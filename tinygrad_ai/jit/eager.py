@@ -1,8 +1,7 @@
 """Kernels for eager calls: a rule on large arrays, traced and fused like a captured step.
 
 The rule of a record, or of an optimiser, is all there is: run on variables once for each kind of
-arguments it gives a program, and that the kernels that compiled steps have too. Importing this
-module makes it the compiler of :mod:`tinygrad_ai.backend.native`.
+arguments it gives a program, and that the kernels that compiled steps have too.
 """
 
 from __future__ import annotations
@@ -198,6 +197,3 @@ def updated(
         return False
     kernel(held, numbers)
     return True
-
-
-native.compilers = forward_kernels, backward_kernels

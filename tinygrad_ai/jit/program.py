@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.backend.native import FLOATS
 from tinygrad_ai.errors import GraphError, TinygradError, user_line
 from tinygrad_ai.jit.lower import Aval
 
@@ -281,7 +282,6 @@ class Watch:
 
 
 WATCH = Watch()
-WATCHED = (np.float32, np.float64)  # what kernels hold
 
 
 def watched(operation: Any, program: Program, source: Callable[[Equation], Var | None]) -> Program:
@@ -297,7 +297,7 @@ def watched(operation: Any, program: Program, source: Callable[[Equation], Var |
         if e.operation is operation:
             x, bad = e.inputs
             seen = source(makers[bad]) if bad in makers else None
-            if isinstance(x, Var) and seen is not None and seen.dtype in WATCHED and seen.size:
+            if isinstance(x, Var) and seen is not None and seen.dtype in FLOATS and seen.size:
                 replaced[e.outputs[0]] = x
                 e = Equation(WATCH, (seen,), {} if seen is x else {"always": True}, ())
         kept.append(e)
