@@ -40,7 +40,7 @@ def contenders(
     import numpy as np  # noqa: PLC0415  (after the threads are set)
     import torch  # noqa: PLC0415
 
-    from tinygrad_ai.kernels.cpu.gemm import matmul  # noqa: PLC0415
+    from tinygrad_ai.kernels.cpu.matmul import matmul  # noqa: PLC0415
 
     rng = np.random.default_rng(0)
 

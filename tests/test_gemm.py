@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launching import launched
 
-from tinygrad_ai.kernels.cpu.gemm import emit_product, matmul, prepared
+from tinygrad_ai.kernels.cpu.gemm import emit_product, prepared
+from tinygrad_ai.kernels.cpu.matmul import matmul
 from tinygrad_ai.kernels.cpu.pack import emit_pack
 from tinygrad_ai.kernels.cpu.plans import Host, planned
 
@@ -184,7 +185,7 @@ def test_nothing_outside_the_operands_is_read():
     program = """
 import ctypes, mmap
 import numpy as np
-from tinygrad_ai.kernels.cpu.gemm import matmul
+from tinygrad_ai.kernels.cpu.matmul import matmul
 libc = ctypes.CDLL(None)
 def at_the_end(x):
     size = -(-x.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -222,6 +223,37 @@ def test_matmul_of_arrays():
     square = rng.standard_normal((6, 6))
     wanted = square @ square
     np.testing.assert_allclose(matmul(square, square, square), wanted, atol=1e-14)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from(LAYOUTS), st.booleans())
+def test_matmul_into_memory_that_operands_may_share(at_a, at_c, layout, right):
+    rng = np.random.default_rng(4)
+    memory = rng.standard_normal(400)
+    window = memory[at_a : at_a + 150]
+    a = {
+        "rows": window[:20].reshape(4, 5),
+        "columns": window[:20].reshape(5, 4).T,
+        "spaced": window[:120].reshape(8, 15)[::2, ::3],
+        "reversed": window[:20].reshape(4, 5)[::-1, ::-1],
+        "one row": np.broadcast_to(window[:5], (4, 5)),
+        "one column": np.broadcast_to(window[:4, None], (4, 5)),
+    }[layout]
+    other = rng.standard_normal((5, 4))
+    c = memory[at_c : at_c + (25 if right else 16)].reshape((5, 5) if right else (4, 4))
+    x, y = (other, a) if right else (a, other)
+    before, wanted = memory.copy(), x @ y
+    assert matmul(x, y, c) is c
+    np.testing.assert_allclose(c, wanted, rtol=1e-12, atol=1e-13)
+    before[at_c : at_c + c.size] = c.ravel()
+    np.testing.assert_array_equal(memory, before)
+
+
+def test_matmul_with_panels_of_any_size_and_arrays_that_nobody_may_write():
+    rng = np.random.default_rng(5)
+    for n in (7, 40, 129):  # panels in the frame of the call, and in memory of their own
+        a, b = rng.standard_normal((2, 3, n, n))
+        a.flags.writeable = b.flags.writeable = False
+        close(matmul(a, b.swapaxes(-1, -2)), a, b.swapaxes(-1, -2))
 
 
 def test_matmul_of_awkward_memory():

@@ -19,8 +19,8 @@ import tinygrad_ai.nn.functional as F
 from tinygrad_ai import config, nn, optim
 from tinygrad_ai.jit import cache as files
 from tinygrad_ai.jit import launches
-from tinygrad_ai.kernels.cpu.gemm import matmul
 from tinygrad_ai.kernels.cpu.machine import machine_code, target_machine
+from tinygrad_ai.kernels.cpu.matmul import matmul
 from tinygrad_ai.kernels.cpu.simd import host_bytes
 from tinygrad_ai.testing.compiled import shared_by
 

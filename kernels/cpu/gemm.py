@@ -15,22 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
-from typing import Any, NamedTuple
 
-import numpy as np
 from llvmlite import ir
 
-from tinygrad_ai.kernels.cpu.machine import Native
-from tinygrad_ai.kernels.cpu.pack import Packing, emit_pack
+from tinygrad_ai.kernels.cpu.pack import Packing
 from tinygrad_ai.kernels.cpu.planes import Opened, batch_offset, each_unit
 from tinygrad_ai.kernels.cpu.plans import MANY, Host, Plan, crowded, host, planned
 from tinygrad_ai.kernels.cpu.simd import BIT, I64, POINTER, Simd, element_type, least, looped
 
 BODY = 48  # multiply-adds in one pass through the inner loop, about
-FLOATS = {np.dtype(order + size) for order in "<>" for size in ("f4", "f8")}
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -310,105 +304,3 @@ def _repeated(
 def _clamp(build: ir.IRBuilder, value: ir.Value, low: int, high: int) -> ir.Value:
     value = build.select(build.icmp_signed("<", value, I64(low)), I64(low), value)
     return least(build, value, I64(high))
-
-
-# -------------------------------------------------------------------------------- on NumPy arrays
-
-
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """``a @ b`` on one thread, for arrays (\\*batch, m, k) and (\\*batch, k, n) of any strides.
-
-    float32 or float64 (both are taken to the wider), batches broadcast. The code is compiled at the
-    first call with these shapes and strides, in about 0.1 s, and kept; a call costs 5 µs besides.
-    Every element is summed in the order of k with fused multiply-adds, so the bits depend on no
-    layout. 2·m·n·k FLOPs; reads (m·k + k·n) elements and writes m·n, per product.
-
-    Args:
-        out: (\\*batch, m, n), of the result's dtype; written and returned. It may overlap the
-            operands.
-
-    Raises:
-        TypeError: a dtype that is neither float32 nor float64, or another one of ``out``.
-        ValueError: fewer than two axes, inner sizes that differ, batches that do not broadcast,
-            or another shape of ``out``.
-    """
-    dtype = a.dtype
-    if not (
-        dtype is b.dtype
-        and dtype in FLOATS
-        and dtype.isnative
-        and a.flags.aligned
-        and b.flags.aligned
-    ):
-        dtype = _common(a.dtype, b.dtype)
-        a, b = _fitting(a, dtype), _fitting(b, dtype)
-    code = _compiled(a.shape, a.strides, b.shape, b.strides, dtype)
-    shape = code.shape
-    if out is None:
-        target = np.empty(shape, dtype)
-    else:
-        if out.dtype != dtype:
-            raise TypeError(f"matmul: the result is {dtype}, but out {out.dtype}")
-        if out.shape != shape:
-            raise ValueError(f"matmul: the result is {shape}, but out {out.shape}")
-        usable = out.flags.carray and _apart(out, a) and _apart(out, b)
-        target = out if usable else np.empty(shape, dtype)
-    operands = [a, b]
-    for number, packing, pack in code.packs:
-        panels = np.empty((math.prod(packing.batch), packing.size), dtype)
-        pack.launch([panels, operands[number]], 0, packing.units)
-        operands[number] = panels
-    code.run.launch([target, *operands], 0, code.product.units)
-    if out is None:
-        return target
-    if target is not out:
-        np.copyto(out, target)
-    return out
-
-
-def _common(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
-    if a not in FLOATS or b not in FLOATS:
-        raise TypeError(f"matmul takes float32 and float64, not {a} and {b}")
-    return np.promote_types(a, b)
-
-
-def _apart(x: Array, y: Array) -> bool:
-    """Whether two arrays certainly share no memory."""
-    own = x.flags.owndata and y.flags.owndata and x is not y
-    return own or not np.may_share_memory(x, y)
-
-
-def _fitting(x: Array, dtype: np.dtype[Any]) -> Array:
-    """``x`` as whole elements of a native dtype; itself where it is so."""
-    return x if x.dtype == dtype and x.flags.aligned else np.array(x, dtype)
-
-
-class _Code(NamedTuple):
-    shape: tuple[int, ...]
-    product: Product
-    run: Native
-    packs: list[tuple[int, Packing, Native]]
-
-
-@lru_cache(512)
-def _compiled(
-    a: tuple[int, ...],
-    a_strides: tuple[int, ...],
-    b: tuple[int, ...],
-    b_strides: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> _Code:
-    """The code for operands of these shapes and strides (bytes)."""
-    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
-        raise ValueError(f"matmul: {a} @ {b}: not (…, m, k) and (…, k, n)")
-    batch = np.broadcast_shapes(a[:-2], b[:-2])
-    shape = (*batch, a[-2], b[-1])
-
-    def steps(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
-        view = np.lib.stride_tricks.as_strided(np.empty(0, dtype), sizes, strides)
-        whole = np.broadcast_to(view, (*batch, *sizes[-2:]))
-        return tuple(s // dtype.itemsize for s in whole.strides)
-
-    product, packings = prepared(shape, a[-1], steps(a, a_strides), steps(b, b_strides), dtype.name)
-    packs = [(k - 1, x, Native(emit_pack(x), "kernel", 4)) for k, x in packings.items()]
-    return _Code(shape, product, Native(emit_product(product), "kernel", 4), packs)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
+from ctypes import c_void_p
 from typing import Any
 
 import numpy as np
 
+#: Bytes from an array's object to its pointer to the first element: that is the first field of the
+#: struct which NumPy's C API lays down for every extension module, behind CPython's own header.
+DATA = object.__basicsize__
+
 
 def address(array: np.ndarray[Any, Any]) -> int:
-    """Where an array's first element stands in memory."""
-    try:  # six times as fast as what follows
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except (TypeError, ValueError):  # read-only, empty, or not contiguous
-        return array.__array_interface__["data"][0]
+    """Where an array's first element stands in memory.
+
+    Raises:
+        TypeError: what is not an array (a NumPy scalar has no such field).
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"an array stands in memory, not {type(array).__name__}")
+    return c_void_p.from_address(id(array) + DATA).value or 0
