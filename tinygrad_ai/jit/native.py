@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -227,19 +228,29 @@ class Execution:
             kinds.setdefault(source.kind, []).append(source)
         settings, draws = kinds.pop("number", []), kinds.pop("draw", [])
         self._arguments = kinds.pop("argument", [])
-        self._states = [(s.var, s.fetch) for listed in kinds.values() for s in listed]
+        constants, states = kinds.pop("constant", []), {s.var: s for s in kinds.pop("state", [])}
+        assert not kinds, kinds
+        #: what is written in place: the number of the output, and what its array held before
+        self._changed = [(k, o.old) for k, o in enumerate(self.outputs) if o.old in states]
+        for _, v in self._changed:
+            del states[v]
+        self._states = [(v, source.fetch) for v, source in states.items()]
         self._settings = [source.key for source in settings]
         self.numbers = np.zeros(len(settings))
         for k, source in enumerate(settings):
             self.memory[source.var] = self.numbers[k : k + 1].reshape(())
         self._written = [(k, v) for k, v in self.direct.items() if self.outputs[k].in_place]
-        self._fresh = [(k, v) for k, v in self.direct.items() if not self.outputs[k].in_place]
-        self._passing = [*(s.var for s in (*self._arguments, *draws)), *(v for _, v in self._fresh)]
+        fresh = [(k, v) for k, v in self.direct.items() if not self.outputs[k].in_place]
+        self._fresh = [(k, v, v.shape, v.dtype, self.uses.get(v, [])) for k, v in fresh]
+        self._passing = [*(s.var for s in (*self._arguments, *draws)), *(v for _, v in fresh)]
         self._homes: set[int] = set()  # the arrays that are written in place
+        self._targets: list[Any] | None = None  # those that the table knows
         views = [(k, self.fused.views[o.var]) for k, o in enumerate(self.outputs)]
         self._indirect = [(k, view, view.root) for k, view in views if k not in self.direct]
         for v, array in self.memory.items():
             self._point(v, array)
+        for source in constants:
+            self._take(source.var, source.fetch())
 
     def _point(self, v: Var, array: Any) -> None:
         at, table = address(array), self._entries
@@ -270,14 +281,15 @@ class Execution:
             array = fetch()
             if array is not memory.get(v):
                 self._take(v, array)
+        if self._targets is None or not all(map(is_, targets, self._targets)):
+            self._settle(targets)
         results: list[Any] = list(targets)
-        for k, v in self._written:
-            if results[k] is not memory.get(v):
-                self._homes = {id(owner(target)) for target in targets if target is not None}
-                self._take(v, results[k])
-        for k, v in self._fresh:
-            memory[v] = results[k] = np.empty(v.shape, v.dtype)
-            self._point(v, results[k])
+        table = self._entries
+        for k, v, shape, dtype, uses in self._fresh:
+            memory[v] = results[k] = array = np.empty(shape, dtype)
+            at = address(array)
+            for place, skip in uses:
+                table[place] = at + skip
         for source in self._arguments:
             given = arguments[source.key]
             array = given.array if isinstance(given, Value) else given
@@ -289,12 +301,22 @@ class Execution:
             memory.pop(v, None)
         return found
 
+    def _settle(self, targets: Sequence[Any]) -> None:
+        """The table knows the arrays that are written in place (again next time if copies do)."""
+        self._homes = {id(owner(target)) for target in targets if target is not None}
+        places = [*self._written, *self._changed]
+        for k, v in places:
+            self._take(v, targets[k])
+        lasting = all(self.memory[v] is targets[k] for k, v in places)
+        self._targets = list(targets) if lasting else None
+
     def _delivered(self, results: list[Any]) -> list[Any]:
         """``results`` with what kernels have not written where it belongs."""
         memory = self.memory
-        for k, v in self._written:
-            if memory[v] is not results[k]:  # a target that is not C-contiguous
-                np.copyto(results[k], memory[v])
+        if self._targets is None:  # one is not C-contiguous
+            for k, v in self._written:
+                if memory[v] is not results[k]:
+                    np.copyto(results[k], memory[v])
         copies = [np.array(view.array(memory[root])) for _, view, root in self._indirect]
         for (k, _, _), made in zip(self._indirect, copies, strict=True):
             if results[k] is None:

@@ -182,7 +182,7 @@ class Plan:
         self.world.settle(self.capture.met)
         self.before.clear()
         self.capture.kept.clear()
-        self.handed = sinks
+        self.handed = [(k, s.kind, s.place) for k, s in enumerate(sinks) if s.kind != "write"]
         self.places = [s.place if s.kind == "write" else None for s in sinks]
         self.results = [s.place for s in self.sinks if s.kind in ("return", "constant")]
         self.draws = [i for i in self.program.inputs if i.kind == "draw"]
@@ -277,7 +277,8 @@ class Plan:
     def _delivered(self, leaves: list[Any], made: Sequence[Any]) -> Any:
         """Hand out what was made."""
         results = list(self.results)
-        for (kind, _, place), array in zip(self.handed, made, strict=True):
+        for k, kind, place in self.handed:
+            array = made[k]
             if kind == "return":
                 results[place] = Tensor.box(array)
             elif kind == "grad":

@@ -91,6 +91,8 @@ class Part:
         part = without_dead(Program(program.inputs, program.equations, list(wanted)))
         self.equations = part.equations
         self.inputs = [i for i in part.inputs if i.var in wanted or self._reads(i.var)]
+        sources = {i.var: i for i in part.inputs}
+        self.given = None if self.equations else [sources[v] for v in wanted]
         real = any(v.dtype.kind == "f" for e in self.equations for v in e.reads())
         self.execution = compiled(part) if real else None
 
@@ -99,6 +101,8 @@ class Part:
 
     def __call__(self, arguments: Sequence[Any], draws: Mapping[Var, Any]) -> list[Any]:
         """The wanted variables' arrays."""
+        if self.given is not None:
+            return [_present(i, arguments, draws) for i in self.given]
         if self.execution is not None:
             made: list[Any] = self.execution(arguments, draws, [], [None] * len(self.wanted))
             return made
@@ -131,7 +135,7 @@ class Ranges:
                 self.checks.append(check)
                 root = _root(check.var, makers)
                 sizes[root] = min(check.size, sizes.get(root, check.size))
-        self.sizes = list(sizes.values())
+        self.limits = [_limit(v.dtype, size) for v, size in sizes.items()]
         self.looked = Part(program, list(sizes), compiled)
         self.drawn = any(i.kind == "draw" for i in self.looked.inputs)
         self._indices = cache(lambda: Part(program, [c.var for c in self.checks], compiled))
@@ -141,7 +145,7 @@ class Ranges:
         if not self.checks:
             return
         found = self.looked(arguments, draws)
-        if all(map(_inside, found, self.sizes)):
+        if all(map(_inside, found, self.limits)):
             return
         for check, array in zip(self.checks, self._indices()(arguments, draws), strict=True):
             try:
@@ -151,10 +155,17 @@ class Ranges:
                 raise
 
 
-def _inside(array: Array, size: int) -> bool:
-    """Whether all integers are in 0 … size-1: negative ones are large without a sign."""
-    most = 1 << 8 * array.itemsize - (array.dtype.kind == "i")
-    return not array.size or bool(array.view(f"u{array.itemsize}").max() < min(size, most))
+def _limit(dtype: np.dtype[Any], size: int) -> tuple[np.dtype[Any], int]:
+    """As what integers are compared, and the least that is no index: negative ones are large
+    without a sign."""
+    most = 1 << 8 * dtype.itemsize - (dtype.kind == "i")
+    return np.dtype(f"u{dtype.itemsize}"), min(size, most)
+
+
+def _inside(array: Array, limit: tuple[np.dtype[Any], int]) -> bool:
+    """Whether all integers are indices."""
+    dtype, most = limit
+    return not array.size or bool(np.maximum.reduce(array.view(dtype), axis=None) < most)
 
 
 def _root(v: Var, makers: Mapping[Var, Equation]) -> Var:
