@@ -18,13 +18,8 @@ from tinygrad_ai.kernels import cpu
 
 TESTS = Path(__file__).parent
 #: The tests that run kernels.
-FILES = [
-    f"test_{name}.py"
-    for name in (
-        "vmath", "gemm", "kernels_conv", "kernels_scatter", "lowering", "jit", "jit_cache",
-        "jit_guards", "jit_operations",
-    )
-]  # fmt: skip
+KINDS = "vmath", "gemm", "kernels", "lowering", "eager_kernels", "jit"
+FILES = sorted(path for kind in KINDS for path in TESTS.glob(f"test_{kind}*.py"))
 
 
 def emitters():
@@ -66,9 +61,7 @@ def test_every_network(bits, tmp_path):
 def test_every_test_of_kernels(bits, tmp_path):
     """About four minutes each."""
     options = ["-q", "-n", "0", "-p", "no:cacheprovider"]
-    assert "failed" not in at_width(
-        bits, tmp_path, "-m", "pytest", *options, *(str(TESTS / name) for name in FILES)
-    )
+    assert "failed" not in at_width(bits, tmp_path, "-m", "pytest", *options, *map(str, FILES))
 
 
 def test_a_width_that_is_none_is_refused(tmp_path):
