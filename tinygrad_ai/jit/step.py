@@ -218,6 +218,9 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():  # else the first collection looks at all that is new
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
