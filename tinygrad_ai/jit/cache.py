@@ -9,6 +9,7 @@ warning says so, once, and every process compiles for itself.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import secrets
@@ -57,6 +58,7 @@ def _code(digest: str, source: Callable[[], str]) -> bytes:
     code = _read(path)
     if code is None:
         code = machine_code(source())
+        gc.collect(0)  # what stands for LLVM IR in Python are cycles
         _write(path, code)
     return code
 
