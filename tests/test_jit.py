@@ -366,7 +366,7 @@ def test_derivatives_inside(name):
 def test_graphs_are_not_cut_silently():
     x = ta.Tensor(np.array([0.5, 2.0]))
     for call in (ta.grad(ta.jit(cubed)), lambda x: ta.jvp(ta.jit(ta.sin), (x,), (x,))):
-        with pytest.raises(GraphError, match="depends on argument 0, which requires gradients"):
+        with pytest.raises(GraphError, match="depends on argument x, which requires gradients"):
             call(x)
     with pytest.raises(GraphError, match="its graph would be cut"):
         ta.jit(cubed)(leaf(1.0) * 2)

@@ -1,6 +1,7 @@
 """What captures anew, and says why, and what does not."""
 
 import re
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -115,11 +116,11 @@ def test_arguments_are_told_apart():
     x = ta.Tensor(np.array([1.0, 2.0]))
     calls = [
         ((x,), {}, "first call"),
-        ((ta.Tensor(np.ones(3)),), {}, r"argument 0 was .*\(2,\).* is .*\(3,\)"),
+        ((ta.Tensor(np.ones(3)),), {}, r"argument x was .*\(2,\).* is .*\(3,\)"),
         ((ta.Tensor(np.ones(2, "f")),), {}, "float32"),
         ((x, True), {}, "number, names"),
         ((x, True, 2), {}, "number, names"),
-        ((x, True, 3), {}, "argument 2 was .*2.* is .*3"),
+        ((x, True, 3), {}, "argument k was .*2.* is .*3"),
         ((x,), {"k": 5}, "arguments"),
     ]
     for count, (args, keywords, why) in enumerate(calls, 1):
@@ -127,6 +128,27 @@ def test_arguments_are_told_apart():
             found = step(*args, **keywords)
             np.testing.assert_array_equal(found.numpy(), step.function(*args, **keywords).numpy())
             assert step.captures == count and re.search(why, step.explain_retrace())
+
+
+def test_parts_of_arguments_have_names():
+    class Batch(NamedTuple):
+        words: Any
+        sizes: Any
+
+    step = ta.jit(lambda first, /, *rest, scales, **more: first["x"].sum())
+
+    def call(n, m=1, k=1, j=1):
+        x, *others = (ta.ones((size,)) for size in (n, m, k, j))
+        given = {"scales": [x, others[0]], "options": {"a": 1}}
+        step({"x": x, "y": None}, Batch(x, others[1]), (others[2],), **given)
+        return step.explain_retrace()
+
+    call(1)
+    assert call(1, 2).startswith("argument scales[1] was tensor (1,)")
+    assert call(1, 1, 2).startswith("argument rest[0].sizes was")
+    assert call(1, 1, 1, 2).startswith("argument rest[1][0] was")
+    assert call(2).startswith("argument first['x'] was")
+    assert ta.jit(np.add)(x1 := ta.ones((2,)), x1).tolist() == [2, 2]  # has no signature
 
 
 def test_grad_mode_is_part_of_the_signature():

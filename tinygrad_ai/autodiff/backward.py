@@ -215,6 +215,7 @@ def backward(
             "backward: this value does not depend on anything that requires gradients",
             "   help: create a leaf with Tensor(data, requires_grad=True), and compute outside "
             "no_grad()",
+            "   help: what a jit function returns carries no graph: call backward inside it",
         )
     lift = create_graph or mode.capture is not None
     g = start_cotangent(root, gradient, lift)

@@ -48,12 +48,15 @@ class Plan:
         function: Callable[..., Any],
         leaves: list[Any],
         rebuild: Callable[[list[Any]], Any],
+        names: Sequence[str],
         itself: Container[int] = (),
     ) -> None:
-        """``itself`` are arguments, by number, that are to be the same tensors at every call.
+        """``names`` are those of the leaves, the arguments.
 
-        Raises NeedsTensor if there must be one more.
+        ``itself`` are arguments, by number, that are to be the same tensors at every call. Raises
+        NeedsTensor if there must be one more.
         """
+        self.names = names
         fixed = [
             x for k, x in enumerate(leaves) if k in itself or not isinstance(x, Value | np.ndarray)
         ]
@@ -83,7 +86,7 @@ class Plan:
             found, self.rebuild = flatten(function(*args, **keywords))
             _check_unchanged(given, rebuild(inside))
             self.world.check_kept()
-            _check_uncut(found, arguments)
+            _check_uncut(found, {names[k]: x for k, x in arguments.items()})
             self.sinks = [self._returned(k, x) for k, x in enumerate(found)]
             self.sinks += self._grads([inside[k] for k in self.dynamic])
             for k in self.without:
@@ -126,8 +129,8 @@ class Plan:
         if isinstance(leaf, Value) and leaf.requires_grad:
             if not leaf.is_leaf:
                 raise GraphError(
-                    "jit: an argument was computed from tensors that require gradients, and its "
-                    "graph would be cut",
+                    f"jit: {self.names[k]} was computed from tensors that require gradients, and "
+                    "its graph would be cut",
                     "   help: compute it inside the compiled function, or detach() it",
                 )
             inside.requires_grad = True
@@ -214,7 +217,9 @@ class Plan:
         ids = self.world.ids
         for k, leaf in enumerate(leaves):
             if (id(leaf) in ids or k in self.bound) and self.bound.get(k) is not leaf:
-                return f"argument {k} is, or was, a tensor that the function also reaches otherwise"
+                return (
+                    f"{self.names[k]} is, or was, a tensor that the function reaches otherwise too"
+                )
         for t, was_none in self.absent:
             if (t._grad is None) is not was_none:
                 return "a gradient was there, or was not, when the function was called"
@@ -328,9 +333,9 @@ def _check_unchanged(now: Any, then: Any) -> None:
         )
 
 
-def _check_uncut(found: list[Any], arguments: dict[int, Tensor]) -> None:
+def _check_uncut(found: list[Any], arguments: dict[str, Tensor]) -> None:
     """Raise GraphError where gradients would have to flow through a result to an argument."""
-    nodes = {x.node: k for k, x in arguments.items() if x.node is not None}
+    nodes = {x.node: name for name, x in arguments.items() if x.node is not None}
     roots = [
         x.node
         for x in found
@@ -339,7 +344,7 @@ def _check_uncut(found: list[Any], arguments: dict[int, Tensor]) -> None:
     for node in newest_first(roots) if nodes else ():
         if node in nodes:
             raise GraphError(
-                f"jit: a result depends on argument {nodes[node]}, which requires gradients, but "
+                f"jit: a result depends on {nodes[node]}, which requires gradients, but "
                 "results carry no graph",
                 "   help: compute gradients inside: jit(grad(f)), not grad(jit(f))",
                 "   help: detach() the result or the argument if none are wanted",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +19,7 @@ from tinygrad_ai.errors import DTypeError, GraphError, warn_user
 from tinygrad_ai.jit.capture import NeedsTensor
 from tinygrad_ai.jit.plan import Plan
 from tinygrad_ai.jit.program import frozen
-from tinygrad_ai.transforms.tree import flatten, structure_of
+from tinygrad_ai.transforms.tree import flatten, paths_of, structure_of
 
 
 def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> Any:
@@ -84,10 +85,11 @@ class Step:
                 if (why := plan.stale(leaves)) is None:
                     return plan.run(leaves)
                 self._reason = why
+            names = _argument_names(self.function, args, keywords)
             if not plans:
-                self._reason = self._new_signature(signature)
+                self._reason = self._new_signature(signature, names)
             self.captures += 1
-            plan = self._captured(leaves, rebuild)
+            plan = self._captured(leaves, rebuild, names)
             plans[:] = [plan, *plans[:7]]
             self._last = plan
             if self.captures == MANY:
@@ -142,7 +144,7 @@ class Step:
         why = "debug=True runs it eagerly" if self.debug else self._reason
         return f"{self._name}: nothing is compiled: {why}"
 
-    def _new_signature(self, signature: Any) -> str:
+    def _new_signature(self, signature: Any, names: Sequence[str]) -> str:
         others = [s for s, plans in self.plans.items() if plans]
         if not others:
             return "the first call"
@@ -159,22 +161,24 @@ class Step:
             alike = any(s[1:] == signature[1:] for s in others)
             return f"{'no_grad' if alike else 'the number, names or kinds of arguments'} changed"
         k, then, now = min(reversed(differing), key=len)[0]
-        return f"argument {k} was {_shown(then)} and is {_shown(now)}"
+        return f"{names[k]} was {_shown(then)} and is {_shown(now)}"
 
-    def _captured(self, leaves: list[Any], rebuild: Callable[[list[Any]], Any]) -> Plan:
+    def _captured(self, *what: Any) -> Plan:
         with _uncollected():
-            return self._compiled(leaves, rebuild)
+            return self._compiled(*what)
 
-    def _planned(self, leaves: list[Any], rebuild: Callable[[list[Any]], Any]) -> Plan:
+    def _planned(
+        self, leaves: list[Any], rebuild: Callable[[list[Any]], Any], names: Sequence[str]
+    ) -> Plan:
         itself: set[int] = set()
         while True:
             try:
-                return Plan(self.function, leaves, rebuild, itself)
+                return Plan(self.function, leaves, rebuild, names, itself)
             except NeedsTensor as need:
                 itself.add(need.argument)
 
-    def _compiled(self, leaves: list[Any], rebuild: Callable[[list[Any]], Any]) -> Plan:
-        first, second = (self._planned(leaves, rebuild) for _ in range(2))
+    def _compiled(self, *what: Any) -> Plan:
+        first, second = (self._planned(*what) for _ in range(2))
         if first.fingerprint() != second.fingerprint():
             first.world.undo()
             raise GraphError(
@@ -182,11 +186,11 @@ class Step:
                 "itself (a clock, NumPy's random numbers, a counter)",
                 "   help: draw from tinygrad_ai.random, and pass what changes as a Tensor",
             )
-        if (what := second.world.change()) is not None:
+        if (change := second.world.change()) is not None:
             first.world.undo()
             raise GraphError(
-                f"jit: the function changes Python values at every call ({what}), which a compiled "
-                "step would not do",
+                f"jit: the function changes Python values at every call ({change}), which a "
+                "compiled step would not do",
                 "   help: keep what changes in a Tensor, count[...] = count + 1",
             )
         first.world.tensors += first.capture.adopt(second.capture)
@@ -232,6 +236,21 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _argument_names(
+    function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> list[str]:
+    """What errors call the leaves of the arguments: by parameter, where its name is known."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a built-in function
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arguments")
+    names += [f"{rest}[{k}]" for k in range(len(args) - len(names))]
+    given = [*zip(names, args, strict=False), *keywords.items()]
+    return [f"argument {path}" for name, value in given for path in paths_of(value, name)]
 
 
 def _positional(leaves: list[Any]) -> Any:

@@ -26,6 +26,21 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [tree], lambda leaves: leaves[0]
 
 
+def paths_of(tree: Any, name: str = "") -> list[str]:
+    """What the leaves of ``tree`` are called, in order, where it is called ``name``."""
+    if tree is None:
+        return []
+    if isinstance(tree, dict):
+        parts = {f"{name}[{k!r}]": v for k, v in tree.items()}
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        parts = {f"{name}.{k}": v for k, v in zip(tree._fields, tree, strict=True)}
+    elif isinstance(tree, tuple | list):
+        parts = {f"{name}[{k}]": v for k, v in enumerate(tree)}
+    else:
+        return [name]
+    return [path for k, v in parts.items() for path in paths_of(v, k)]
+
+
 def structure_of(tree: Any) -> Any:
     """How the containers of ``tree`` nest, which :func:`flatten` leaves out of the leaves."""
     if isinstance(tree, dict):
