@@ -101,7 +101,8 @@ class Start:
     import_bytes: int = 0
     cold: float = 0.0  #: the first call with an empty cache
     warm: float = 0.0  #: the first call of another process, with what the first one left
-    peak_bytes: int = 0  #: resident, over imports
+    cold_bytes: int = 0  #: resident at most, over imports, with an empty cache
+    warm_bytes: int = 0  #: the same of the other process
     refused: str = ""
 
 
@@ -132,6 +133,7 @@ def starts(
                     warm["import_bytes"],
                     cold["first_call"],
                     warm["first_call"],
+                    cold["peak_bytes"],
                     warm["peak_bytes"],
                 )
             )

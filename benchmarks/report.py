@@ -144,15 +144,15 @@ def summary(found: Sequence[Line], markdown: bool = False) -> str:
 
 def starting(found: Sequence[Start], markdown: bool = False) -> str:
     """Imports, first calls, memory."""
-    head = ["start", "import", "first call, cold", "first call, warm", "memory over imports"]
+    head = ["start", "import", "first call, cold", "warm", "memory over imports, cold", "warm"]
     rows = []
     for s in found:
         name = f"{s.workload}: {ADAPTERS[s.adapter].title}"
         if s.refused:
-            rows.append([name, "–", "–", "–", s.refused[:60]])
+            rows.append([name, "–", "–", "–", s.refused[:60], "–"])
             continue
-        memory = f"{s.peak_bytes / 2**20:.0f} MiB"
-        rows.append([name, *(seconds(t) for t in (s.import_seconds, s.cold, s.warm)), memory])
+        memory = [f"{bytes_ / 2**20:.0f} MiB" for bytes_ in (s.cold_bytes, s.warm_bytes)]
+        rows.append([name, *(seconds(t) for t in (s.import_seconds, s.cold, s.warm)), *memory])
     return grid(head, rows, markdown)
 
 
