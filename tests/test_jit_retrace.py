@@ -10,6 +10,7 @@ from stepping import X, Y, leaf, mlp, same_state, state_of, training_step
 import tinygrad_ai as ta
 import tinygrad_ai.nn.functional as F
 from tinygrad_ai import nn, optim
+from tinygrad_ai.errors import GraphError
 
 
 def test_settings_of_optimizers_are_read_at_every_call():
@@ -128,6 +129,75 @@ def test_arguments_are_told_apart():
             found = step(*args, **keywords)
             np.testing.assert_array_equal(found.numpy(), step.function(*args, **keywords).numpy())
             assert step.captures == count and re.search(why, step.explain_retrace())
+
+
+class Warm(optim.Optimizer):
+    """Gradient descent, half as fast in its first steps, that stops and goes on again."""
+
+    def __init__(self, params):
+        super().__init__(params, lr=0.1)
+
+    def slots(self, group):
+        return {"seen": 0.0}
+
+    def numbers(self, group, step):
+        names = {1: "first", 2: "second"}
+        return {"lr": group["lr"], "warm": step > 2, "late": step - 4, "name": names.get(step)}
+
+    @staticmethod
+    def rule(xp, w, g, slots, numbers, t, u):
+        slots["seen"] += g
+        xp.multiply(g, numbers["lr"], out=t)
+        if not numbers["warm"]:
+            t *= 0.5
+        if numbers["name"] == "second":
+            t *= 3.0
+        if numbers["late"]:
+            w -= t
+
+
+def test_numbers_that_a_rule_branches_on_capture_anew():
+    """They are the optimiser's own, and may change from step to step; draws are taken once."""
+
+    def trained(wrap):
+        w = ta.Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+        optimizer = Warm([w])
+        ta.random.manual_seed(0)
+
+        @wrap
+        def step():
+            optimizer.zero_grad()
+            (w**2 * ta.random.rand(2, 3, dtype="float64")).sum().backward()
+            optimizer.step()
+
+        seen = []
+        for _ in range(7):
+            step()
+            seen.append(w.numpy().copy())
+        return step, seen, optimizer.state[w]["step"]
+
+    _, plain, count = trained(lambda f: f)
+    step, found, again = trained(ta.jit)
+    np.testing.assert_allclose(found, plain, 1e-12)
+    assert count == again == 7
+    assert step.captures == 4, "steps 1, 2, 3 and 4; 5 is as 3"
+    assert "the numbers that rule branches on changed" in step.explain_retrace()
+
+
+def test_numbers_that_change_by_themselves_are_refused():
+    class Moody(Warm):
+        calls = 0
+
+        def numbers(self, group, step):
+            Moody.calls += 1
+            return super().numbers(group, 3) | {"name": f"call {Moody.calls}"}
+
+    w = leaf(1.0, 2.0)
+    optimizer = Moody([w])
+    step = ta.jit(training_step(lambda x: w * x, optimizer, lambda y, _: y.sum()))
+    with pytest.raises(GraphError, match="the numbers that rule branches on changed between"):
+        step(ta.ones((2,)), ta.ones((2,)))
+    assert optimizer.state[w]["step"] == 0 and w.tolist() == [1, 2]
 
 
 def test_parts_of_arguments_have_names():

@@ -75,7 +75,8 @@ class Effects:
     def __init__(self) -> None:
         self.writes: dict[int, Callable[[], Any]] = {}  # what array, of a tensor or a slot
         self.touched: dict[int, tuple[list[int], int]] = {}  # version cells, and what they were
-        self.updates: list[Callable[[], dict[str, Any]]] = []  # advance an optimiser's step count
+        #: what advances an optimiser's step count for a parameter, and the update that follows
+        self.updates: list[tuple[Callable[..., dict[str, Any]], Update]] = []
 
 
 class Later:
@@ -328,7 +329,7 @@ class Capture:
         rule: Callable[..., None],
         parameter: Value,
         slots: Callable[[], dict[str, Any]],
-        numbers: Callable[[], dict[str, Any]],
+        numbers: Callable[..., dict[str, Any]],
         now: dict[str, Any],
     ) -> None:
         """An optimiser's step for one parameter.
@@ -345,7 +346,7 @@ class Capture:
         cells = [self.read(parameter.array, parameter), self.read(parameter.grad.array)]
         cells += [self.read(array) for array in held]
         place = len(self.effects.updates)
-        self.effects.updates.append(numbers)
+        self.effects.updates.append((numbers, operation))
         zero = np.zeros(())
         for name in operation.varying:
             cells.append(self.input("number", lambda: 0.0, zero, (place, name)))

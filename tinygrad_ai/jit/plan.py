@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 GUARDED_CALLS = 16  # after a NaN was seen, until it is tried again without guards
 
 
+class Outdated(Exception):
+    """A plan does not fit any more; the message says why."""
+
+
 class Plan:
     """One capture: the program, where its inputs come from and where its outputs go."""
 
@@ -244,21 +248,28 @@ class Plan:
         return [(k, facts(a)) for k, a in arrays if id(owner(a)) in self.homes]
 
     def run(self, leaves: list[Any]) -> Any:
-        """The captured function on other arrays, with all its effects."""
-        if not self.ranges.drawn:
-            self.ranges(leaves, {})
-        draws = {i.var: i.fetch() for i in self.draws}
-        if self.ranges.drawn:
-            self.ranges(leaves, draws)
-        updates: Sequence[Callable[..., dict[str, Any]]] = self.capture.effects.updates
+        """The captured function on other arrays, with all its effects.
+
+        Raises Outdated, and does nothing, where an optimiser's numbers ask for other code.
+        """
+        updates = self.capture.effects.updates
         numbers: list[dict[str, Any]] = []
         known: dict[Any, Any] = {}
+        seen = None
         try:
-            for advance in updates:
-                numbers.append(advance(known))
+            for advance, update in updates:
+                numbers.append(now := advance(known))
+                if now is not seen and not update.suits(now):  # most parameters share them
+                    raise Outdated(f"the numbers that {update.name} branches on changed")
+                seen = now
+            if not self.ranges.drawn:
+                self.ranges(leaves, {})
+            draws = {i.var: i.fetch() for i in self.draws}
+            if self.ranges.drawn:
+                self.ranges(leaves, draws)
             made = self._made(leaves, draws, numbers)
         except BaseException:  # no optimiser has made a step
-            for advance in updates[: len(numbers)]:
+            for advance, _ in updates[: len(numbers)]:
                 advance(known, by=-1)
             raise
         return self._delivered(leaves, made)

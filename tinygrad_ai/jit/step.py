@@ -17,7 +17,7 @@ import numpy as np
 from tinygrad_ai.autodiff import Value, mode
 from tinygrad_ai.errors import DTypeError, GraphError, warn_user
 from tinygrad_ai.jit.capture import NeedsTensor
-from tinygrad_ai.jit.plan import Plan
+from tinygrad_ai.jit.plan import Outdated, Plan
 from tinygrad_ai.jit.program import frozen
 from tinygrad_ai.transforms.tree import flatten, paths_of, structure_of
 
@@ -82,23 +82,24 @@ class Step:
         with self._lock:  # a plan has one memory
             plans = self.plans.setdefault(signature, [])
             for plan in plans:
-                if (why := plan.stale(leaves)) is None:
-                    return plan.run(leaves)
-                self._reason = why
+                try:
+                    if (why := plan.stale(leaves)) is None:
+                        return plan.run(leaves)
+                    self._reason = why
+                except Outdated as reason:
+                    self._reason = str(reason)
             names = _argument_names(self.function, args, keywords)
             if not plans:
                 self._reason = self._new_signature(signature, names)
-            self.captures += 1
-            plan = self._captured(leaves, rebuild, names)
+            plan = self._another(leaves, rebuild, names)
             plans[:] = [plan, *plans[:7]]
-            self._last = plan
-            if self.captures == MANY:
-                warn_user(
-                    f"jit: {self._name} was captured {MANY} times, which takes longer than it "
-                    f"saves; lately because {self._reason}. Numbers that change are better passed "
-                    "as tensors, batches padded to few shapes"
-                )
-            return plan.run(leaves)
+            try:
+                return plan.run(leaves)
+            except Outdated as reason:
+                raise GraphError(
+                    f"jit: {reason} between the capture and the call: numbers() of an optimiser "
+                    "must depend on its settings and the step alone"
+                ) from None
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A compiled function in a class body is a method."""
@@ -163,9 +164,17 @@ class Step:
         k, then, now = min(reversed(differing), key=len)[0]
         return f"{names[k]} was {_shown(then)} and is {_shown(now)}"
 
-    def _captured(self, *what: Any) -> Plan:
+    def _another(self, *what: Any) -> Plan:
+        self.captures += 1
         with _uncollected():
-            return self._compiled(*what)
+            plan = self._last = self._compiled(*what)
+        if self.captures == MANY:
+            warn_user(
+                f"jit: {self._name} was captured {MANY} times, which takes longer than it saves; "
+                f"lately because {self._reason}. Numbers that change are better passed as "
+                "tensors, batches padded to few shapes"
+            )
+        return plan
 
     def _planned(
         self, leaves: list[Any], rebuild: Callable[[list[Any]], Any], names: Sequence[str]

@@ -132,6 +132,18 @@ class Update:
             return False
         return True
 
+    def suits(self, numbers: dict[str, Any]) -> bool:
+        """Whether the code made for the first numbers is that for these: branches see the truth of
+        what varies, and the value of the rest."""
+        for name, then in self.numbers.items():
+            now = numbers[name]
+            if now is not then:
+                if type(now) in VARYING and type(then) in VARYING:
+                    now, then = bool(now), bool(then)
+                if type(now) is not type(then) or now != then:
+                    return False
+        return numbers.keys() == self.numbers.keys()
+
     def evaluate(self, arrays: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         """New weights and slots by NumPy."""
         n = len(self.slots)
