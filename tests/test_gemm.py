@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from launching import launched
 
 from tinygrad_ai.kernels.cpu.gemm import emit_product, prepared
 from tinygrad_ai.kernels.cpu.matmul import matmul
+from tinygrad_ai.kernels.cpu.memory import address
 from tinygrad_ai.kernels.cpu.pack import emit_pack
 from tinygrad_ai.kernels.cpu.plans import Host, planned
 
@@ -225,27 +227,25 @@ def test_matmul_of_arrays():
     np.testing.assert_allclose(matmul(square, square, square), wanted, atol=1e-14)
 
 
-@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from(LAYOUTS), st.booleans())
-def test_matmul_into_memory_that_operands_may_share(at_a, at_c, layout, right):
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("layout", ["rows", "columns", "reversed"])
+def test_matmul_into_memory_that_an_operand_shares(layout, right):
+    """Many tiles: the first would be written before the last has read its row and column."""
+    n = 70
     rng = np.random.default_rng(4)
-    memory = rng.standard_normal(400)
-    window = memory[at_a : at_a + 150]
-    a = {
-        "rows": window[:20].reshape(4, 5),
-        "columns": window[:20].reshape(5, 4).T,
-        "spaced": window[:120].reshape(8, 15)[::2, ::3],
-        "reversed": window[:20].reshape(4, 5)[::-1, ::-1],
-        "one row": np.broadcast_to(window[:5], (4, 5)),
-        "one column": np.broadcast_to(window[:4, None], (4, 5)),
-    }[layout]
-    other = rng.standard_normal((5, 4))
-    c = memory[at_c : at_c + (25 if right else 16)].reshape((5, 5) if right else (4, 4))
-    x, y = (other, a) if right else (a, other)
-    before, wanted = memory.copy(), x @ y
-    assert matmul(x, y, c) is c
-    np.testing.assert_allclose(c, wanted, rtol=1e-12, atol=1e-13)
-    before[at_c : at_c + c.size] = c.ravel()
-    np.testing.assert_array_equal(memory, before)
+    begin = rng.standard_normal(3 * n * n)
+    other = rng.standard_normal((n, n))
+    for shift in (0, 1, n, n * n // 2, n * n - 1, n * n, -1, -n, -n * n + 1, -n * n):
+        memory = begin.copy()
+        a = memory[n * n : 2 * n * n].reshape(n, n)
+        a = {"rows": a, "columns": a.T, "reversed": a[::-1, ::-1]}[layout]
+        c = memory[n * n + shift : 2 * n * n + shift].reshape(n, n)
+        x, y = (other, a) if right else (a, other)
+        wanted, expected = x @ y, begin.copy()
+        assert matmul(x, y, c) is c
+        np.testing.assert_allclose(c, wanted, atol=1e-12)
+        expected[n * n + shift : 2 * n * n + shift] = c.ravel()
+        np.testing.assert_array_equal(memory, expected)
 
 
 def test_matmul_with_panels_of_any_size_and_arrays_that_nobody_may_write():
@@ -254,6 +254,37 @@ def test_matmul_with_panels_of_any_size_and_arrays_that_nobody_may_write():
         a, b = rng.standard_normal((2, 3, n, n))
         a.flags.writeable = b.flags.writeable = False
         close(matmul(a, b.swapaxes(-1, -2)), a, b.swapaxes(-1, -2))
+
+
+def test_matmul_into_awkward_memory():
+    rng = np.random.default_rng(6)
+    a, b = rng.standard_normal((2, 5, 5))
+    bytes_ = np.zeros(5 * 5 * 8 + 1, np.uint8)
+    for out in (
+        bytes_[1:].view("f8").reshape(5, 5),
+        np.empty((5, 5)).T,
+        np.empty((10, 10))[::2, ::2],
+    ):
+        assert matmul(a, b, out) is out
+        close(out, a, b)
+    locked = np.zeros((5, 5))
+    locked.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        matmul(a, b, locked)
+    assert not locked.any()
+
+
+def test_what_only_says_that_it_is_an_array():
+    """A proxy has the class of what it stands for, but no memory."""
+    a, out = np.ones((3, 3)), np.ones((3, 3))
+    proxy = weakref.proxy(a)
+    assert isinstance(proxy, np.ndarray)
+    for pair in ((proxy, a), (a, proxy), (a, a, weakref.proxy(out)), (a, [[1.0]])):
+        with pytest.raises(TypeError, match="NumPy arrays, not"):
+            matmul(*pair)
+    with pytest.raises(TypeError, match="stands in memory"):
+        address(proxy)
+    assert address(a) == a.__array_interface__["data"][0]
 
 
 def test_matmul_of_awkward_memory():

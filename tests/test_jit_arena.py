@@ -82,6 +82,27 @@ def test_what_is_still_to_be_read_is_not_overwritten(name):
     assert replaced, "no array was replaced: is there nothing element by element?"
 
 
+def test_arrays_of_other_widths_are_not_replaced():
+    """A float32 beside a float64, of as many elements and of as many bytes."""
+    x, w = (RNG.standard_normal((40, 40)) for _ in range(2))
+    small = w.astype("f")
+
+    def f(x, w, small):
+        wide = x @ w  # float64
+        narrow = (wide * 2).astype("float32")
+        half = small @ small  # float32
+        return narrow @ small, (half.astype("float64") + 1) @ w
+
+    given = [ta.Tensor(a) for a in (x, w, small)]
+    step = ta.jit(f)
+    for _ in range(2):
+        for found, wanted in zip(step(*given), f(*given), strict=True):
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), 1e-4, 1e-4)
+    (plan,) = next(iter(step.plans.values()))
+    places = {v: (b, e) for v, ((b, e), *_) in lives(plan.execution).items()}
+    assert len(places) >= 4
+
+
 def test_space_joins_what_is_given_back():
     space = Space()
     a, b, c = space.take(64), space.take(128), space.take(64)

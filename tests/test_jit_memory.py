@@ -11,6 +11,7 @@ from tinygrad_ai.errors import (
     IndexRangeError,
     ShapeError,
 )
+from tinygrad_ai.jit.native import Execution
 
 VIEWS = {
     "a row": lambda x: x[1],
@@ -246,3 +247,73 @@ def test_tensors_whose_elements_lie_across_are_written_to_at_every_call():
     assert not ta.Tensor(start).T.detach().array.flags.c_contiguous
     calls = [(ta.Tensor(numbers(3, 4)),) for _ in range(4)]
     same(make, *calls)
+
+
+def test_a_call_that_fails_half_way_leaves_nothing_stale():
+    """One of two arrays that were replaced cannot be looked at; the next call is as the first."""
+    p, q, d = ta.ones((3,)), ta.ones((3,)), ta.ones((3,))
+
+    @ta.jit
+    def step(d):
+        p[...] = p + d
+        q[...] = q - d
+
+    step(d)
+    before = p.array, q.array
+    p.array, q.array = p.array.copy(), q.array.copy()
+    q.array.flags.writeable = False
+    with pytest.raises(ShapeError, match=r"a tensor \(3,\) is read-only"):
+        step(d)
+    assert p.tolist() == [2, 2, 2] and q.tolist() == [0, 0, 0]
+    other, p.array, q.array = p.array, *before
+    step(d)
+    assert p.tolist() == [3, 3, 3] and q.tolist() == [-1, -1, -1] and other.tolist() == [2, 2, 2]
+
+
+def test_an_interrupted_look_at_the_targets_is_done_again(monkeypatch):
+    p, q, d = ta.ones((3,)), ta.ones((3,)), ta.ones((3,))
+
+    @ta.jit
+    def step(d):
+        p[...] = p + d
+        q[...] = q - d
+
+    step(d)
+    before = p.array, q.array
+    p.array, q.array = np.full(3, 100, "f"), np.full(3, 100, "f")
+    take, taken = Execution._take, []
+
+    def interrupted(self, v, array):
+        taken.append(v)
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        take(self, v, array)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Execution, "_take", interrupted)
+        step(d)
+    others = p.array, q.array
+    p.array, q.array = before
+    step(d)
+    assert p.tolist() == [3, 3, 3] and q.tolist() == [-1, -1, -1]
+    assert all((x == 100).all() for x in others)
+
+
+def test_an_argument_that_is_a_view_of_a_replaced_array():
+    """What is assigned to may be another array at a later call, and the argument a view of it."""
+
+    def make(wrap):
+        x = ta.Tensor(np.arange(8.0))
+
+        @wrap
+        def step(a):
+            x[...] = x * 2 + 1
+            return (a + 0,)
+
+        def call(a):
+            x.array = x.array.copy()
+            return step(ta.Tensor.box(x.array[::-1]) if a is None else a)
+
+        return call, [x]
+
+    same(make, (ta.Tensor(numbers(8)),), (None,), (None,), (ta.Tensor(numbers(8)),), (None,))

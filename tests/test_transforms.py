@@ -31,6 +31,7 @@ from tinygrad_ai.transforms import (
     vjp,
     vmap,
 )
+from tinygrad_ai.transforms.tree import flatten, paths_of
 
 rng = np.random.default_rng(7)
 A = rng.standard_normal((3, 4))
@@ -442,3 +443,27 @@ def test_new_and_random_tensors_inside_vmap():
     with pytest.warns(UserWarning, match="the same for every example"):
         noise = vmap(lambda r: r * 0 + random.rand(4))(X).numpy()
     assert (noise == noise[0]).all() and noise[0].any()
+
+
+class Word:
+    """Two of these are two keys with one text."""
+
+    def __repr__(self):
+        return "Word"
+
+
+Edge = namedtuple("Edge", "begin end")
+TREES = st.recursive(
+    st.integers() | st.none(),
+    lambda t: st.lists(t) | st.tuples(t, t) | st.dictionaries(st.builds(Word) | st.text(), t),
+)
+
+
+@given(TREES)
+def test_every_leaf_has_a_path(tree):
+    assert len(paths_of(tree, "x")) == len(flatten(tree)[0])
+
+
+def test_paths_are_what_one_would_write():
+    tree = {"a": [1, (2, None)], 3: Edge(4, [5])}
+    assert paths_of(tree, "t") == ["t['a'][0]", "t['a'][1][0]", "t[3].begin", "t[3].end[0]"]

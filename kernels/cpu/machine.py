@@ -68,22 +68,23 @@ class Native:
     The code is unloaded with the last reference to this.
     """
 
-    def __init__(self, code: str | bytes, name: str, arguments: int) -> None:
-        """Load object code, or compile LLVM IR, whose function ``name`` returns nothing.
+    def __init__(self, code: str | bytes, name: str, arguments: int, result: Any = None) -> None:
+        """Load object code, or compile LLVM IR, for its function ``name``.
 
-        It takes that many pointers or 64-bit integers.
+        It takes that many pointers or 64-bit integers; ``result`` is the ctypes type of what it
+        returns, None if that is nothing.
         """
         code = machine_code(code) if isinstance(code, str) else code
         library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         self._code = library.export_symbol(name).link(_linker(), f"kernels{next(_libraries)}")
         self.address = self._code[name]
-        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(self.address)
+        self.call = ctypes.CFUNCTYPE(result, *[ctypes.c_void_p] * arguments)(self.address)
 
     def __call__(self, *addresses: int) -> None:
         """Run on the addresses of arrays; the global interpreter lock is released meanwhile."""
-        self._call(*addresses)
+        self.call(*addresses)
 
     def launch(self, operands: Sequence[np.ndarray[Any, Any]], begin: int, end: int) -> None:
         """Run a kernel that steps launch on arrays, for the units from ``begin`` to ``end``."""
         table = struct.pack(f"{len(operands)}P", *map(address, operands))
-        self._call(table, begin, end, 0)
+        self.call(table, begin, end, 0)

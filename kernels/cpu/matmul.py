@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, c_bool, c_void_p
+from ctypes import c_bool
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import numpy as np
 
 from tinygrad_ai.kernels.cpu.gemm import emit_product, prepared
 from tinygrad_ai.kernels.cpu.machine import Native
-from tinygrad_ai.kernels.cpu.memory import DATA
+from tinygrad_ai.kernels.cpu.memory import DATA, is_array
 from tinygrad_ai.kernels.cpu.pack import emit_pack
 from tinygrad_ai.kernels.cpu.simd import LINE
 
-FRAME = 32 << 10  # bytes of panels that stand in the frame of the call
+FRAME = 32 << 10  # bytes of an operand's panels up to which they stand in the frame of the call
 FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
 Array = np.ndarray[Any, Any]
 
@@ -39,17 +39,20 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             operands.
 
     Raises:
-        TypeError: a dtype that is neither float32 nor float64, or another one of ``out``.
+        TypeError: what is no array, a dtype that is neither float32 nor float64, or another one of
+            ``out``.
         ValueError: fewer than two axes, inner sizes that differ, batches that do not broadcast,
             or another shape of ``out``.
     """
+    alike = type(a) is type(b) is np.ndarray and a.dtype is b.dtype and a.dtype in FLOATS
+    if not (alike and a.flags.aligned and b.flags.aligned):
+        a, b = _fitting(a, b)
     dtype = a.dtype
-    if not (dtype is b.dtype and dtype in FLOATS and a.flags.aligned and b.flags.aligned):
-        dtype = _common(dtype, b.dtype)
-        a, b = _fitting(a, dtype), _fitting(b, dtype)
     code = _compiled(a.shape, a.strides, b.shape, b.strides, dtype)
     panels = [np.empty(size, dtype) for size in code.panels] if code.panels else ()
     if out is not None:
+        if type(out) is not np.ndarray:
+            _check_array(out)
         if out.dtype != dtype:
             raise TypeError(f"matmul: the result is {dtype}, but out {out.dtype}")
         if out.shape != code.shape:
@@ -64,16 +67,21 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
-def _common(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
-    native = [d.newbyteorder("=") for d in dtypes]
+def _fitting(*given: Any) -> list[Array]:
+    """What is given as whole elements of one native dtype; those that are so, themselves."""
+    for x in given:
+        _check_array(x)
+    native = [x.dtype.newbyteorder("=") for x in given]
     if not FLOATS.issuperset(native):
-        raise TypeError("matmul takes float32 and float64, not {} and {}".format(*dtypes))
-    return np.promote_types(*native)
+        dtypes = " and ".join(str(x.dtype) for x in given)
+        raise TypeError(f"matmul takes float32 and float64, not {dtypes}")
+    dtype = np.promote_types(*native)
+    return [x if x.dtype == dtype and x.flags.aligned else np.array(x, dtype) for x in given]
 
 
-def _fitting(x: Array, dtype: np.dtype[Any]) -> Array:
-    """``x`` as whole elements of a native dtype; itself where it is so."""
-    return x if x.dtype == dtype and x.flags.aligned else np.array(x, dtype)
+def _check_array(x: Any) -> None:
+    if not is_array(x):
+        raise TypeError(f"matmul takes NumPy arrays, not {type(x).__name__}")
 
 
 class _Launch(NamedTuple):
@@ -135,9 +143,8 @@ def _compiled(
         "b": _extent(b, b_strides, dtype.itemsize),
     }
     framed = {x: size * dtype.itemsize for x, size in sizes.items() if x not in passed}
-    entry = Native(_entry(objects, framed, extents, work), "entry", 0)
-    run = CFUNCTYPE(c_bool, *[c_void_p] * len(objects))(entry.address)
-    return _Code(shape, [sizes[x] for x in passed], run, [entry, *(w.kernel for w in work)])
+    entry = Native(_entry(objects, framed, extents, work), "entry", len(objects), c_bool)
+    return _Code(shape, [sizes[x] for x in passed], entry.call, [entry, *(w.kernel for w in work)])
 
 
 def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
@@ -167,6 +174,8 @@ def _entry(
         ]
     for x, size in framed.items():
         lines.append(f"  %{x} = alloca [{size} x i8], align {LINE}")
+    for k, launch in enumerate(work):
+        lines.append(f"  %table{k} = alloca [{len(launch.operands)} x ptr]")
     for x, (low, high) in extents.items():
         lines += [
             f"  %{x}_low = getelementptr i8, ptr %{x}, i64 {low}",
@@ -186,7 +195,6 @@ def _entry(
         "go:",
     ]
     for k, (kernel, units, operands) in enumerate(work):
-        lines.append(f"  %table{k} = alloca [{len(operands)} x ptr]")
         for n, x in enumerate(operands):
             lines += [
                 f"  %place{k}_{n} = getelementptr ptr, ptr %table{k}, i64 {n}",

@@ -12,12 +12,17 @@ import numpy as np
 DATA = object.__basicsize__
 
 
+def is_array(x: Any) -> bool:
+    """Whether ``x`` is such an object itself: a proxy says ``isinstance`` of what it stands for."""
+    return issubclass(type(x), np.ndarray)
+
+
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where an array's first element stands in memory.
 
     Raises:
         TypeError: what is not an array (a NumPy scalar has no such field).
     """
-    if not isinstance(array, np.ndarray):
+    if not is_array(array):
         raise TypeError(f"an array stands in memory, not {type(array).__name__}")
     return c_void_p.from_address(id(array) + DATA).value or 0

@@ -17,6 +17,7 @@ import numpy as np
 from tinygrad_ai.autodiff import Value
 from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.config import threads, wanted_threads
+from tinygrad_ai.errors import ShapeError
 from tinygrad_ai.jit.driver import WORDS
 from tinygrad_ai.jit.fuse import Fused, Rows
 from tinygrad_ai.jit.launches import Call, Launch, Lowering
@@ -179,16 +180,15 @@ class Execution:
     def _replaced(self, launch: Launch | Call, v: Var, dying: Sequence[Var]) -> Var | None:
         """What is read for the last time where ``v`` is written, element by element, if anything.
 
-        Writing to its place costs no cache lines, and saves memory.
+        Writing to its place costs no cache lines, and saves memory. What such a kernel reads of
+        that size is the whole array; what it makes for nobody dies there too.
         """
         kernel = self.fused.kernels[self.fused.place[v]] if v in self.fused.place else None
         if not isinstance(kernel, Rows) or kernel.outer is not None:
             return None
-        assert isinstance(launch, Launch)
-        moved = {launch.operands[k] for k, offset in launch.offsets.items() if offset}
         for old in dying:
             alike = old.size == v.size and old.dtype.itemsize == v.dtype.itemsize
-            if alike and old not in moved and old in launch.reads():
+            if alike and old in launch.reads():
                 return old
         return None
 
@@ -323,7 +323,16 @@ class Execution:
         return found
 
     def _settle(self, targets: Sequence[Any]) -> None:
-        """The table knows the arrays that are written in place (again next time if copies do)."""
+        """The table knows the arrays that are written in place (again next time if copies do).
+
+        Raises ShapeError where one must not be written to.
+        """
+        self._targets = None  # whatever comes in between
+        for target in targets:
+            if target is not None and not target.flags.writeable:
+                raise ShapeError(
+                    f"x[…] = y in a compiled step: a tensor {target.shape} is read-only"
+                )
         self._homes = {id(owner(target)) for target in targets if target is not None}
         places = [*self._written, *self._changed]
         for k, v in places:

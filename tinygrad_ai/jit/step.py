@@ -164,10 +164,12 @@ class Step:
         k, then, now = min(reversed(differing), key=len)[0]
         return f"{names[k]} was {_shown(then)} and is {_shown(now)}"
 
-    def _another(self, *what: Any) -> Plan:
+    def _another(
+        self, leaves: list[Any], rebuild: Callable[[list[Any]], Any], names: Sequence[str]
+    ) -> Plan:
         self.captures += 1
         with _uncollected():
-            plan = self._last = self._compiled(*what)
+            plan = self._last = self._compiled(leaves, rebuild, names)
         if self.captures == MANY:
             warn_user(
                 f"jit: {self._name} was captured {MANY} times, which takes longer than it saves; "
@@ -186,8 +188,10 @@ class Step:
             except NeedsTensor as need:
                 itself.add(need.argument)
 
-    def _compiled(self, *what: Any) -> Plan:
-        first, second = (self._planned(*what) for _ in range(2))
+    def _compiled(
+        self, leaves: list[Any], rebuild: Callable[[list[Any]], Any], names: Sequence[str]
+    ) -> Plan:
+        first, second = (self._planned(leaves, rebuild, names) for _ in range(2))
         if first.fingerprint() != second.fingerprint():
             first.world.undo()
             raise GraphError(
@@ -231,9 +235,9 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():  # else the first collection looks at all that is new
+            if not gc.get_freeze_count():  # the next young collection would look at all that is new
                 gc.freeze()
-                gc.unfreeze()
+                gc.unfreeze()  # to the oldest generation, as all young objects are
             gc.enable()
 
 

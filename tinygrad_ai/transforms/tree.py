@@ -31,14 +31,14 @@ def paths_of(tree: Any, name: str = "") -> list[str]:
     if tree is None:
         return []
     if isinstance(tree, dict):
-        parts = {f"{name}[{k!r}]": v for k, v in tree.items()}
+        parts = [(f"{name}[{k!r}]", v) for k, v in tree.items()]
     elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        parts = {f"{name}.{k}": v for k, v in zip(tree._fields, tree, strict=True)}
+        parts = [(f"{name}.{k}", v) for k, v in zip(tree._fields, tree, strict=True)]
     elif isinstance(tree, tuple | list):
-        parts = {f"{name}[{k}]": v for k, v in enumerate(tree)}
+        parts = [(f"{name}[{k}]", v) for k, v in enumerate(tree)]
     else:
         return [name]
-    return [path for k, v in parts.items() for path in paths_of(v, k)]
+    return [path for place, part in parts for path in paths_of(part, place)]
 
 
 def structure_of(tree: Any) -> Any:
