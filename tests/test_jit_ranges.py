@@ -68,6 +68,17 @@ def test_what_is_out_of_range_is_refused_as_in_eager_mode(name):
     assert 1 < len(counts) < 6, "some are in range and some are not"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e9, -3e9, 1e30])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_a_number_that_is_no_integer_is_no_index(value, dtype):
+    """NaN is not 0, nor is what is too large the largest."""
+    table = ta.Tensor(np.arange(6.0).reshape(3, 2))
+    step = ta.jit(lambda x: table[(x * 1).astype(dtype)])
+    assert step(ta.Tensor([2.0, 1.0])).tolist() == [[4, 5], [2, 3]]
+    with pytest.raises(IndexRangeError):
+        step(ta.Tensor([value, 1.0]))
+
+
 def test_states_constants_and_draws_that_are_indices():
     table, place = ta.Tensor(numbers(4, 2)), ta.Tensor(np.array([3, 0]))
     step = ta.jit(lambda: table[place])

@@ -1,18 +1,20 @@
 """Where a compiled step could differ from the plain function without anybody noticing."""
 
 import copy
+import itertools
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
-from twice import numbers
+from twice import numbers, same
 
 import tinygrad_ai as ta
-from tinygrad_ai import config, nn
+from tinygrad_ai import config, nn, optim
 from tinygrad_ai.errors import (
     DTypeError,
     GraphError,
@@ -345,6 +347,108 @@ def test_methods_copies_and_programs():
     assert "float32[5]" in model.double.program() and "[2]" not in model.double.program()
     twin = copy.deepcopy(Model.__dict__["double"])
     assert twin.captures == 0 and twin(model, ta.ones((2,))).tolist() == [2, 2]
+
+
+class Holder:
+    """Keeps what it is given."""
+
+    def __init__(self, **kept):
+        vars(self).update(kept)
+
+
+def taking(name):
+    """A function that takes from something of that name, and what tells whether it did."""
+    rng, legacy, own = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
+    counter, held = itertools.count(), Holder(batches=iter([1, 2, 3]))
+    pairs, lazy = zip([1, 2], [3, 4], strict=True), (n for n in range(3))
+    kinds = {
+        "Python's random": (lambda x: x if random.random() < 2 else -x, random.getstate),
+        "NumPy's random": (lambda x: x if np.random.rand() < 2 else -x, np.random.get_state),
+        "a NumPy Generator": (lambda x: x if rng.random() < 2 else -x, rng.random),
+        "a NumPy RandomState": (lambda x: x if legacy.rand() < 2 else -x, legacy.rand),
+        "a random.Random": (lambda x: x if own.random() < 2 else -x, own.random),
+        "an iterator, counter": (lambda x: x * (next(counter) > -1), lambda: next(counter)),
+        "an iterator, batches": (lambda x: x * next(held.batches), lambda: next(held.batches)),
+        "an iterator, pairs": (lambda x: x * next(pairs)[0], lambda: next(pairs)),
+        "an iterator, lazy": (lambda x: x * (next(lazy) > -1), lambda: next(lazy)),
+    }
+    return kinds[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Python's random", "NumPy's random", "a NumPy Generator", "a NumPy RandomState"),
+        *("a random.Random", "an iterator, counter", "an iterator, batches"),
+        *("an iterator, pairs", "an iterator, lazy"),
+    ],
+)
+def test_what_a_step_would_take_once_is_refused_and_given_back(name):
+    """Though both captures are alike."""
+    random.seed(0)
+    np.random.seed(0)
+    _, wanted = taking(name)
+    wanted = repr(wanted())
+    random.seed(0)
+    np.random.seed(0)
+    function, found = taking(name)
+    with pytest.raises(GraphError, match=f"(draws|takes) from {name}"):
+        ta.jit(function)(ta.ones((3,)))
+    assert repr(found()) == wanted
+
+
+def test_iterators_that_nobody_takes_from_do_no_harm():
+    held = Holder(batches=iter([1]), scale=3.0)
+    rng = np.random.default_rng(0)
+    step = ta.jit(lambda x: x * held.scale * len(str(rng.bit_generator)) ** 0)
+    for _ in range(2):
+        assert step(ta.ones((2,))).tolist() == [3, 3]
+        rng.random()
+    assert step.captures == 1
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_network_is_copied_and_filled_inside(every):
+    """As a target network is, and a layer that begins anew."""
+
+    def make(wrap):
+        ta.random.manual_seed(0)
+        model, target, fresh = (nn.Linear(2, 2) for _ in range(3))
+
+        @wrap
+        def step(x, copied):
+            out = target(x), fresh(x)
+            with ta.no_grad():
+                model.bias[...] = model.bias + 1.0
+            if copied:
+                target.load_state_dict(model.state_dict())
+                nn.init.normal_(fresh.weight)
+                nn.init.constant_(fresh.bias, 0.5)
+            return out
+
+        return step, [*target.parameters(), *fresh.parameters()]
+
+    x = ta.ones((1, 2))
+    same(make, *((x, k % every == 0) for k in range(4)))
+
+
+@pytest.mark.parametrize("name", ["Module.to", "optimizer"])
+def test_what_replaces_arrays_is_refused_inside(name):
+    model = nn.Linear(2, 2)
+    optimizer = optim.Adam(model.parameters())
+    model(ta.ones((1, 2))).sum().backward()
+    optimizer.step()
+    before = model.weight.numpy().copy()
+
+    def step():
+        if name == "Module.to":
+            return model.to("float64").weight * 1
+        optimizer.load_state_dict(optimizer.state_dict())
+        return model.weight * 1
+
+    with pytest.raises(GraphError, match=r"that is compiled, at .*test_jit_semantics\.py"):
+        ta.jit(step)()
+    assert model.weight.dtype == "float32" and (model.weight.numpy() == before).all()
 
 
 def test_many_captures_are_said_once():

@@ -265,7 +265,8 @@ class Simd:
     def cast(self, a: ir.Value, kind: Any) -> ir.Value:
         """``a`` converted to a dtype or LLVM type, C's way (to bool: is not 0).
 
-        A float that no integer can hold gives an unspecified integer.
+        A float that no integer can hold gives what x86 gives for it: of 32 or 64 bits the least of
+        all, which is nobody's index, and of fewer their last bits.
         """
         element = kind if isinstance(kind, ir.Type) else element_type(kind)
         old, vector = a.type.element, ir.VectorType(element, self.lanes)
@@ -276,13 +277,25 @@ class Simd:
             return self.not_equal(a, self.constant(a.type, 0))
         if is_float(a):
             if isinstance(element, ir.IntType):
-                return self.call("llvm.fptosi.sat", vector, a)
+                return self._truncated(a, element)
             return (build.fpext if old == ELEMENTS["float32"] else build.fptrunc)(a, vector)
         if not isinstance(element, ir.IntType):
             return (build.uitofp if old == BIT else build.sitofp)(a, vector)
         if old.width > element.width:
             return build.trunc(a, vector)
         return (build.zext if old == BIT else build.sext)(a, vector)
+
+    def _truncated(self, a: ir.Value, element: ir.IntType) -> ir.Value:
+        width = max(32, element.width)
+        wide = ir.VectorType(ir.IntType(width), self.lanes)
+        low = self.compare("<", a, self.constant(a.type, 2.0 ** (width - 1)))  # not so is a NaN
+        least = self.constant(wide, -(1 << width - 1))
+        found = self.builder.select(low, self.call("llvm.fptosi.sat", wide, a), least)
+        return (
+            found
+            if wide.element == element
+            else self.builder.trunc(found, ir.VectorType(element, self.lanes))
+        )
 
     def __getattr__(self, name: str) -> Callable[..., ir.Value]:
         """The other operations: one instruction, one LLVM intrinsic, or C's function by lane."""

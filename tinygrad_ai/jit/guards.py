@@ -25,6 +25,7 @@ from tinygrad_ai.autodiff.graph import owner
 from tinygrad_ai.errors import KERNELS, PACKAGE, GraphError
 from tinygrad_ai.jit.memory import facts
 from tinygrad_ai.jit.program import Var
+from tinygrad_ai.jit.streams import Streams
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType)
 GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME"}
@@ -45,6 +46,8 @@ class World:
         self._globals: list[tuple[Mapping[str, Any], str, Any]] = []
         self._dicts: list[tuple[Mapping[str, Any], dict[str, Any], list[int], str]] = []
         self._others: list[tuple[Any, Callable[[Any], Any], Any]] = []
+        self._iterators: list[tuple[str, Any]] = []
+        self._named: set[str] = set()  # by the user's functions
         self._seen: dict[int, Any] = {}
         stack = [function]
         while stack:
@@ -54,6 +57,8 @@ class World:
                 continue
             self._seen[id(value)] = value
             stack.extend(self._inside(value))
+        self._check_iterators()
+        self.streams = Streams(self._seen.values())
         self.ids = {id(t) for t in self.tensors}
         self.moves = 0  # how often an array was found to be another
         self.settle()
@@ -106,6 +111,7 @@ class World:
         own = getattr(value, "__dict__", None)
         if isinstance(own, dict):
             self._dicts.append((own, dict(own), [], type(value).__name__))
+            self._iterators += own.items()
             yield from own.values()
         if _slots(value):
             yield from self._note(value, _slots).values()
@@ -123,6 +129,7 @@ class World:
             except ValueError:  # assigned later
                 continue
             self._cells.append((cell, content, name))
+            self._iterators.append((name, content))
             yield content
         if vars(function):
             self._dicts.append((vars(function), dict(vars(function)), [], function.__name__))
@@ -131,12 +138,14 @@ class World:
         yield from (function.__kwdefaults__ or {}).values()
         if function.__code__.co_filename.startswith((PACKAGE, KERNELS)):
             return
+        self._named |= _all_names(function.__code__)
         for name in _names(function.__code__):
             found = function.__globals__.get(name, _missing)
             if isinstance(found, types.ModuleType):
                 yield from self._module(found, function.__code__.co_names)
             elif found is not _missing:
                 self._globals.append((function.__globals__, name, found))
+                self._iterators.append((name, found))
                 yield found
 
     def _class(self, kind: type) -> Iterator[Any]:
@@ -167,6 +176,18 @@ class World:
                 elif not library or isinstance(found, int | float | str):
                     self._globals.append((space, name, found))
                     yield found
+
+    def _check_iterators(self) -> None:
+        """Raise GraphError for an iterator that the user's functions name: a capture would take
+        from it, and then nobody."""
+        for name, value in self._iterators:
+            if name in self._named and isinstance(value, Iterator) and not _has(value, "__dict__"):
+                raise GraphError(
+                    f"jit: the function takes from an iterator, {name}, which a compiled step "
+                    "would not do again",
+                    f"   help: pass what it gives as an argument: step(next({name}))",
+                )
+        self._iterators.clear()
 
     def check_kept(self) -> None:
         """Raise GraphError where the function has kept a tensor that has no values; it is taken
@@ -346,6 +367,12 @@ def _names(code: types.CodeType) -> set[str]:
         if isinstance(inner, types.CodeType):
             names |= _names(inner)
     return names
+
+
+def _all_names(code: types.CodeType) -> set[str]:
+    """What a function, and those defined in it, call things that are not their own."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return {*code.co_names, *code.co_freevars}.union(*map(_all_names, inner))
 
 
 def fetch(tensor: Value) -> Callable[[], Any]:

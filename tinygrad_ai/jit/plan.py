@@ -90,6 +90,7 @@ class Plan:
             found, self.rebuild = flatten(function(*args, **keywords))
             _check_unchanged(given, rebuild(inside))
             self.world.check_kept()
+            self.world.streams.check()
             _check_uncut(found, {names[k]: x for k, x in arguments.items()})
             self.sinks = [self._returned(k, x) for k, x in enumerate(found)]
             self.sinks += self._grads([inside[k] for k in self.dynamic])

@@ -35,8 +35,9 @@ def jit(function: Callable[..., Any] | None = None, *, debug: bool = False) -> A
     A change of shapes, dtypes, static arguments, of closed-over or global values or of
     ``training`` captures anew; ``step.explain_retrace()`` says why. Learning rates do not. Outputs
     are fresh and carry no graph. Raises GraphError, with the user's line, where the values of a
-    tensor are asked for, and where two captures differ (a clock, NumPy's random numbers); for an
-    index or a label out of range what the plain function raises, before anything is changed.
+    tensor are asked for, random numbers of NumPy or Python are drawn, an iterator is named, and
+    where two captures differ; for an index or a label out of range what the plain function raises,
+    before anything is changed.
 
     What guards cannot see: what a library's function reads for itself (a clock, the environment, a
     ContextVar), numbers behind a weak reference or in an installed module's objects, new defaults

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from tinygrad_ai import random
+from tinygrad_ai.autodiff import no_grad
 from tinygrad_ai.errors import ShapeError, ValueRangeError
 from tinygrad_ai.tensor import Tensor
 
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:
-    tensor.array[...] = values.array if isinstance(values, Tensor) else values
-    tensor.version[0] += 1
+    with no_grad():
+        tensor[...] = values
     return tensor
 
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tinygrad_ai.autodiff import mode, no_grad
 from tinygrad_ai.backend import backend_for, backend_of, namespaces
 from tinygrad_ai.dtypes import check
-from tinygrad_ai.errors import DTypeError, ShapeError, user_line, user_name, warn_user
+from tinygrad_ai.errors import DTypeError, GraphError, ShapeError, user_line, user_name, warn_user
 from tinygrad_ai.nn.summary import summarize
 from tinygrad_ai.tensor import Tensor
 
@@ -207,12 +208,9 @@ class Module:
         ]
         if misfits or (strict and (missing or unexpected)):
             raise _state_error(type(self).__name__, missing, unexpected, misfits)
-        for name, tensor in common.items():
-            value = raw[name]
-            if not isinstance(value, type(tensor.array)):
-                value = backend_of(tensor.array).asarray(backend_of(value).to_numpy(value))
-            tensor.array[...] = value
-            tensor.version[0] += 1
+        with no_grad():
+            for name, tensor in common.items():
+                tensor[...] = Tensor.box(raw[name])
         return Unmatched(missing, unexpected)
 
     # ------------------------------------------------------------------------------ all at once
@@ -299,10 +297,16 @@ def _raw(name: str, value: Any) -> Any:
             f"load_state_dict: {name} is {kind}, not a Tensor or an array of real numbers",
             "   nothing was loaded",
         )
+    check(array.dtype)
     return array
 
 
 def _move(tensor: Tensor, device: str | None, dtype: Any) -> None:
+    if mode.capture is not None:
+        raise GraphError(
+            f"jit: to() of a module in the function that is compiled, at {user_line()}",
+            "   help: move or convert it before the step",
+        )
     here = backend_of(tensor.array)
     target = here if device is None else backend_for(device)
     wanted = dtype if dtype is not None and tensor.dtype.kind == "f" else tensor.dtype

@@ -21,6 +21,7 @@ from tinygrad_ai.errors import (
     GraphError,
     ShapeError,
     ValueRangeError,
+    user_line,
     warn_user,
 )
 from tinygrad_ai.jit.eager import updated
@@ -264,8 +265,14 @@ class Optimizer:
         """Go on from what ``state_dict`` returned, of an optimiser with the same parameters.
 
         Raises DataError for the state of another optimiser or of something else, ShapeError where
-        groups or shapes differ; then nothing has been loaded.
+        groups or shapes differ, GraphError in a compiled step; then nothing has been loaded.
         """
+        if mode.capture is not None:
+            raise GraphError(
+                "jit: load_state_dict of an optimizer in the function that is compiled, at "
+                f"{user_line()}",
+                "   help: call it between the steps",
+            )
         groups, params = self._settings_in(state_dict), list(self._all())
         owners = [
             settings
