@@ -20,6 +20,7 @@ from tinygrad_ai.kernels.cpu.scan import Scan, emit_scan, scan_units
 def test_runs_are_those_of_numpy(product, batch, steps, width, lanes, dtype):
     rng = np.random.default_rng(steps + 40 * width)
     x = rng.standard_normal((batch, steps, width)).astype(dtype)
+    x[rng.random(x.shape) < 0.3] = -0.0
     wanted = (np.cumprod if product else np.cumsum)(x, axis=1)
     s = Scan(batch, steps, width, product, dtype)
     memory, out = guarded(x.shape, dtype)
@@ -27,4 +28,6 @@ def test_runs_are_those_of_numpy(product, batch, steps, width, lanes, dtype):
     for splits in ((), (units // 2,), tuple(range(1, units))):
         out[:] = 7.0
         launched(emit_scan(s, lanes), [out, x], units, 0, splits)
-        np.testing.assert_array_equal(check(memory, x.shape, wanted, dtype), wanted)
+        found = check(memory, x.shape, wanted, dtype)
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted))

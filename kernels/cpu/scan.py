@@ -46,7 +46,7 @@ def emit_scan(s: Scan, lanes: int | None = None) -> str:
     build, simd, (out, source) = kernel.build, kernel.simd, kernel.operands
     across = -(-s.width // lanes)
     combine = simd.multiply if s.product else simd.add
-    first = simd.constant(kernel.dtype, float(s.product))
+    first = simd.constant(kernel.dtype, 1.0 if s.product else -0.0)  # 0 + -0 would be 0
     with build.goto_entry_block():
         cell = build.alloca(first.type)
 
