@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,11 @@ class Worker:
             raise Failed(answer)
         return answer
 
+    def pause(self, paused: bool = True) -> None:
+        """Stand still, threads that wait for work by spinning too, or go on (where one can)."""
+        if hasattr(signal, "SIGSTOP") and self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+
     def _last_words(self) -> str:
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()
@@ -96,7 +102,10 @@ class Worker:
 
 
 class Crew:
-    """A worker for each of ``adapters``, all with ``count`` cores; replaced when they end."""
+    """A worker for each of ``adapters``, all with ``count`` cores; replaced when they end.
+
+    One runs at a time: the others stand still meanwhile.
+    """
 
     def __init__(self, adapters: list[str], count: int, cache: Path) -> None:
         self.adapters, self.count, self.cache = adapters, count, cache
@@ -114,12 +123,15 @@ class Crew:
         worker = self.workers.get(adapter)
         if worker is None:
             worker = self.workers[adapter] = Worker(adapter, self.count, self.cache)
+        worker.pause(False)
         try:
             return worker.ask(name, *args, patience=patience)
         except Failed:
             if worker.process.poll() is not None:
                 self.workers.pop(adapter).__exit__()
             raise
+        finally:
+            worker.pause()
 
     def versions(self) -> Mapping[str, str]:
         """Of the frameworks that can be imported; the reason of the others."""

@@ -4,6 +4,7 @@ import importlib
 import itertools
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,9 @@ def test_a_worker_answers_fails_and_is_replaced(tmp_path):
         assert 3 <= len(result.timing.rounds) <= 4 and result.first_call > 0
         refused = measure.steady(TINY["add-tracked"], crew, effort, said.append)["numpy_hand"]
         assert refused.timing is None and refused.refused == "records nothing"
+        if Path("/proc/self/stat").exists():
+            idle = Path(f"/proc/{crew.workers['numpy_hand'].process.pid}/stat")
+            assert idle.read_text().rpartition(")")[2].split()[0] == "T", "not stopped"
         crew.workers["numpy_hand"].process.kill()
         with pytest.raises(Failed, match="ended"):
             crew.ask("numpy_hand", "hello")
