@@ -291,11 +291,9 @@ class Simd:
         low = self.compare("<", a, self.constant(a.type, 2.0 ** (width - 1)))  # not so is a NaN
         least = self.constant(wide, -(1 << width - 1))
         found = self.builder.select(low, self.call("llvm.fptosi.sat", wide, a), least)
-        return (
-            found
-            if wide.element == element
-            else self.builder.trunc(found, ir.VectorType(element, self.lanes))
-        )
+        if element.width == width:
+            return found
+        return self.builder.trunc(found, ir.VectorType(element, self.lanes))
 
     def __getattr__(self, name: str) -> Callable[..., ir.Value]:
         """The other operations: one instruction, one LLVM intrinsic, or C's function by lane."""

@@ -52,4 +52,5 @@ class Streams:
                 f"jit: the function draws from {drawn[0].name}, which a compiled step would not do "
                 "again",
                 "   help: draw from tinygrad_ai.random, or pass the numbers as arguments",
+                "   help: if another thread drew them, call the step once before that begins",
             )

@@ -136,7 +136,7 @@ class Update:
         """Whether the code made for the first numbers is that for these: branches see the truth of
         what varies, and the value of the rest."""
         for name, then in self.numbers.items():
-            now = numbers[name]
+            now = numbers.get(name)
             if now is not then:
                 if type(now) in VARYING and type(then) in VARYING:
                     now, then = bool(now), bool(then)
