@@ -19,11 +19,15 @@ from tinygrad_ai.kernels.cpu.machine import Native
 WORDS = 4
 JOB = 6
 SPINS = 2000  # before a waiting thread yields
-PATIENCE = 20_000  # looks for the next job before a thread goes to sleep
-YIELD = "SwitchToThread" if os.name == "nt" else "sched_yield"
+PATIENCE = 20_000  # looks for the next job before a thread naps between them
+NAPS = 20_000  # before it leaves: a second or two
+YIELD, NAP, LENGTH = (
+    ("SwitchToThread", "Sleep", 1) if os.name == "nt" else ("sched_yield", "usleep", 50)
+)
 
 SOURCE = f"""
 declare i32 @{YIELD}()
+declare i32 @{NAP}(i32)
 
 define void @run(ptr %launches, i64 %count, i64 %part, i64 %parts, ptr %counter, i64 %base) {{
 entry:
@@ -113,17 +117,22 @@ define void @post(ptr %job) {{
 
 define void @serve(ptr %job, i64 %part, ptr %seen) {{
 entry:
-  %last = load i64, ptr %seen
+  %first = load i64, ptr %seen
   br label %look
 look:
-  %looks = phi i64 [ 0, %entry ], [ %again, %on ]
+  %last = phi i64 [ %first, %entry ], [ %last, %on ], [ %number, %do ]
+  %looks = phi i64 [ 0, %entry ], [ %again, %on ], [ 0, %do ]
   %number = load atomic i64, ptr %job seq_cst, align 8
   %new = icmp ne i64 %number, %last
   br i1 %new, label %work, label %wait
 wait:
   %again = add i64 %looks, 1
   %tired = icmp sgt i64 %again, {PATIENCE}
-  br i1 %tired, label %leave, label %polite
+  br i1 %tired, label %nap, label %polite
+nap:
+  %rested = call i32 @{NAP}(i32 {LENGTH})
+  %late = icmp sgt i64 %again, {PATIENCE + NAPS}
+  br i1 %late, label %leave, label %on
 polite:
   %low = and i64 %again, 255
   %due = icmp eq i64 %low, 0
@@ -149,7 +158,7 @@ work:
   br i1 %mine, label %do, label %leave
 do:
   call void @run(ptr %launches, i64 %count, i64 %part, i64 %parts, ptr %counter, i64 %base)
-  br label %leave
+  br label %look
 leave:
   ret void
 }}
@@ -160,8 +169,9 @@ leave:
 def driver() -> tuple[Native, Native, Native]:
     """``run(launches, count, part, parts, counter, base)``, ``post(job)``, ``serve(job, part, …)``.
 
-    ``post`` gives the job its next number; ``serve`` waits a while for a number other than the one
-    at its last argument, ``seen``, then takes part in that job.
+    ``post`` gives the job its next number; ``serve`` takes part in every job whose number is other
+    than the one at its last argument, ``seen``, until none has come for a while. It does not return
+    to Python in between: threads that wait for the interpreter's lock wake each other on one core.
     """
     code = object_code(SOURCE)
     return Native(code, "run", 6), Native(code, "post", 1), Native(code, "serve", 3)

@@ -64,16 +64,19 @@ class Pace:
 
     On cores that others use, threads wait for each other longer than they work. The least of the
     last few times counts. What is not in use is tried now and then, so that its times stay fresh:
-    so seldom that this costs about a fiftieth of the time.
+    so seldom that this costs about a fiftieth of the time, and several times in a row, because at
+    the first the others may take a nap.
     """
 
-    LATELY, COST = 4, 0.02
-    OFTEN, SELDOM = 8, 256  # calls between trials, at least and at most
+    LATELY, COST = 8, 0.02
+    TRIAL = 3  # calls in a row
+    OFTEN, SELDOM = 16, 256  # calls between trials, at least and at most
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._since = 0  # calls since the last trial
-        self._first = [1, most, 1, most]  # what to begin with, from the end
+        #: what to do next whatever the times say, from the end
+        self._planned = [1] * self.TRIAL + [most] * self.TRIAL
         self._times: dict[int, deque[float]] | None = None
 
     def __call__(self, run: Callable[[int], bool]) -> bool:
@@ -83,7 +86,7 @@ class Pace:
         if self._times is None:  # memory is touched for the first time: that tells nothing
             self._times = {count: deque(maxlen=self.LATELY) for count in (1, self.most)}
             return run(self.most)
-        count = self._first.pop() if self._first else self._next(self._times)
+        count = self._planned.pop() if self._planned else self._next(self._times)
         began = perf_counter()
         done = run(count)
         self._times[count].append(perf_counter() - began)
@@ -96,11 +99,12 @@ class Pace:
         if self._since < self._patience(least[other] / least[best]):
             return best
         self._since = 0
+        self._planned = [other] * (self.TRIAL - 1)
         return other
 
     def _patience(self, ratio: float) -> float:
         """The calls between two trials of what takes ``ratio`` times as long."""
-        return min(max((ratio - 1) / self.COST, self.OFTEN), self.SELDOM)
+        return min(max(self.TRIAL * (ratio - 1) / self.COST, self.OFTEN), self.SELDOM)
 
 
 _pools: dict[int, Pool] = {}
