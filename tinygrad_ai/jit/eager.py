@@ -118,7 +118,7 @@ class Kernels:
         self.table = ctypes.c_void_p * len(self.uses)
 
     def __call__(self, arguments: Sequence[Any]) -> Array:
-        """The result in fresh memory, on one thread."""
+        """The result in fresh memory, on one thread: those of NumPy's BLAS would be in the way."""
         held = [np.ascontiguousarray(arguments[k]) for k in self.arguments]
         out = np.empty(held[0].shape if self.shape is None else self.shape, self.dtype)
         held += self.constants
