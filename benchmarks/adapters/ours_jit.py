@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Any
 
+import tinygrad_ai.jit.native  # noqa: F401 - the compiler, so that it counts among the imports
 from benchmarks.adapters import ours_eager
 from benchmarks.adapters.base import Contender, Unsupported
 from benchmarks.roofline import cost
