@@ -12,7 +12,7 @@ from stepping import X, Y, leaf, mlp, same_state, state_of, training_step
 import tinygrad_ai as ta
 from tinygrad_ai import nn, optim
 from tinygrad_ai.errors import GraphError
-from tinygrad_ai.jit.threads import Pace
+from tinygrad_ai.jit.threads import Pace, _pools
 from tinygrad_ai.transforms.tree import flatten
 
 
@@ -512,3 +512,18 @@ def test_as_many_threads_as_are_faster_just_now(monkeypatch):
     assert not Pace(2)(lambda count: False)
     one = Pace(1)
     assert one(run) and used[-1] == 1
+
+
+def test_threads_that_fell_asleep_take_part_again(monkeypatch):
+    """After some seconds without a step they leave the native code."""
+    monkeypatch.setenv("TINYGRAD_AI_NUM_THREADS", "2")
+    x = ta.Tensor(np.linspace(-1.0, 1.0, 120_000).reshape(300, 400))
+    step = ta.jit(lambda x: (ta.exp(x) * x).sum(axis=1))
+    wanted = step(x).numpy()
+    deadline = time.monotonic() + 60
+    while not _pools[2]._asleep[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for _ in range(3):
+        np.testing.assert_array_equal(step(x).numpy(), wanted)
+    assert not _pools[2]._asleep[1], "it did not wake"

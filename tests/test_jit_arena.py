@@ -98,9 +98,6 @@ def test_arrays_of_other_widths_are_not_replaced():
     for _ in range(2):
         for found, wanted in zip(step(*given), f(*given), strict=True):
             np.testing.assert_allclose(found.numpy(), wanted.numpy(), 1e-4, 1e-4)
-    (plan,) = next(iter(step.plans.values()))
-    places = {v: (b, e) for v, ((b, e), *_) in lives(plan.execution).items()}
-    assert len(places) >= 4
 
 
 def test_space_joins_what_is_given_back():

@@ -249,8 +249,8 @@ def test_tensors_whose_elements_lie_across_are_written_to_at_every_call():
     same(make, *calls)
 
 
-def test_a_call_that_fails_half_way_leaves_nothing_stale():
-    """One of two arrays that were replaced cannot be looked at; the next call is as the first."""
+def moved_once():
+    """A step that was called, the two tensors that it assigns to (now 2 and 0), its argument."""
     p, q, d = ta.ones((3,)), ta.ones((3,)), ta.ones((3,))
 
     @ta.jit
@@ -259,6 +259,12 @@ def test_a_call_that_fails_half_way_leaves_nothing_stale():
         q[...] = q - d
 
     step(d)
+    return step, p, q, d
+
+
+def test_a_call_that_fails_half_way_leaves_nothing_stale():
+    """One of two arrays that were replaced cannot be looked at; the next call is as the first."""
+    step, p, q, d = moved_once()
     before = p.array, q.array
     p.array, q.array = p.array.copy(), q.array.copy()
     q.array.flags.writeable = False
@@ -271,14 +277,7 @@ def test_a_call_that_fails_half_way_leaves_nothing_stale():
 
 
 def test_an_interrupted_look_at_the_targets_is_done_again(monkeypatch):
-    p, q, d = ta.ones((3,)), ta.ones((3,)), ta.ones((3,))
-
-    @ta.jit
-    def step(d):
-        p[...] = p + d
-        q[...] = q - d
-
-    step(d)
+    step, p, q, d = moved_once()
     before = p.array, q.array
     p.array, q.array = np.full(3, 100, "f"), np.full(3, 100, "f")
     take, taken = Execution._take, []

@@ -20,7 +20,7 @@ WORDS = 4
 JOB = 6
 SPINS = 2000  # before a waiting thread yields
 PATIENCE = 500_000  # looks for the next job, a millisecond, before a thread naps between them
-NAPS = 20_000  # before it leaves: a second or two
+NAPS = 8_000  # before it leaves, after about two seconds
 YIELD, NAP, LENGTH = (
     ("SwitchToThread", "Sleep", 1) if os.name == "nt" else ("sched_yield", "usleep", 50)
 )

@@ -360,19 +360,23 @@ def _layout(optimizer: Any) -> list[Any]:
     ]
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """The globals that a function, and those defined in it, read (not attributes of that name)."""
-    names = {i.argval for i in dis.get_instructions(code) if i.opname in GLOBAL}
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function, and of those defined in it."""
+    yield code
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            names |= _names(inner)
-    return names
+            yield from _codes(inner)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """The globals that a function, and those defined in it, read (not attributes of that name)."""
+    instructions = (i for c in _codes(code) for i in dis.get_instructions(c))
+    return {i.argval for i in instructions if i.opname in GLOBAL}
 
 
 def _all_names(code: types.CodeType) -> set[str]:
     """What a function, and those defined in it, call things that are not their own."""
-    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    return {*code.co_names, *code.co_freevars}.union(*map(_all_names, inner))
+    return {name for c in _codes(code) for name in (*c.co_names, *c.co_freevars)}
 
 
 def fetch(tensor: Value) -> Callable[[], Any]:

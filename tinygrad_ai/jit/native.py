@@ -261,9 +261,8 @@ class Execution:
         for k, source in enumerate(settings):
             self.memory[source.var] = self.numbers[k : k + 1].reshape(())
         self._written = [(k, v) for k, v in self.direct.items() if self.outputs[k].in_place]
-        fresh = [(k, v) for k, v in self.direct.items() if not self.outputs[k].in_place]
-        self._fresh = [(k, v, v.shape, v.dtype, self.uses.get(v, [])) for k, v in fresh]
-        self._passing = [*(s.var for s in (*self._arguments, *draws)), *(v for _, v in fresh)]
+        self._fresh = [(k, v) for k, v in self.direct.items() if not self.outputs[k].in_place]
+        self._passing = [*(s.var for s in (*self._arguments, *draws)), *(v for _, v in self._fresh)]
         self._homes: set[int] = set()  # the arrays that are written in place
         self._targets: list[Any] | None = None  # those that the table knows
         views = [(k, self.fused.views[o.var]) for k, o in enumerate(self.outputs)]
@@ -305,12 +304,9 @@ class Execution:
         if self._targets is None or not all(map(is_, targets, self._targets)):
             self._settle(targets)
         results: list[Any] = list(targets)
-        table = self._entries
-        for k, v, shape, dtype, uses in self._fresh:
-            memory[v] = results[k] = array = np.empty(shape, dtype)
-            at = address(array)
-            for place, skip in uses:
-                table[place] = at + skip
+        for k, v in self._fresh:
+            memory[v] = results[k] = np.empty(v.shape, v.dtype)
+            self._point(v, results[k])
         for source in self._arguments:
             given = arguments[source.key]
             array = given.array if isinstance(given, Value) else given
