@@ -20,9 +20,7 @@ from tinygrad_ai.backend import NUMPY, backend_for
 from tinygrad_ai.dtypes import DEFAULT_FLOAT, check, probability, real
 from tinygrad_ai.errors import (
     DTypeError,
-    GraphError,
     ValueRangeError,
-    user_line,
     warn_user,
     whole_number,
 )
@@ -107,9 +105,9 @@ def manual_seed(seed: int) -> None:
     Raises GraphError in a compiled step, which goes on with the stream that there is.
     """
     if mode.capture is not None:
-        raise GraphError(
-            f"jit: manual_seed in the function that is compiled, at {user_line()}",
-            "   help: call it before the step; every call draws on from where the last one ended",
+        mode.capture.refuse(
+            "manual_seed",
+            "call it before the step; every call draws on from where the last one ended",
         )
     _default.manual_seed(seed)
 

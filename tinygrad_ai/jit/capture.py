@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -251,6 +251,13 @@ class Capture:
         """``exact`` is to refuse the integers that are not all in low … size-1, at every call."""
         if isinstance(array, Var | np.ndarray):
             self.checks.append(Check(self.read(array), low, size, exact, where_called()))
+
+    def refuse(self, what: str, instead: str) -> NoReturn:
+        """Raise GraphError for what a compiled step could not do again."""
+        raise GraphError(
+            f"jit: {what} in the function that is compiled{where_called()}",
+            f"   help: {instead}",
+        )
 
     def look(self, tensor: Value) -> None:
         """Somebody wants values: raises GraphError for a tensor that changes between calls."""

@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_ai.autodiff import mode, no_grad
 from tinygrad_ai.backend import backend_for, backend_of, namespaces
 from tinygrad_ai.dtypes import check
-from tinygrad_ai.errors import DTypeError, GraphError, ShapeError, user_line, user_name, warn_user
+from tinygrad_ai.errors import DTypeError, ShapeError, user_line, user_name, warn_user
 from tinygrad_ai.nn.summary import summarize
 from tinygrad_ai.tensor import Tensor
 
@@ -302,16 +302,13 @@ def _raw(name: str, value: Any) -> Any:
 
 
 def _move(tensor: Tensor, device: str | None, dtype: Any) -> None:
-    if mode.capture is not None:
-        raise GraphError(
-            f"jit: to() of a module in the function that is compiled, at {user_line()}",
-            "   help: move or convert it before the step",
-        )
     here = backend_of(tensor.array)
     target = here if device is None else backend_for(device)
     wanted = dtype if dtype is not None and tensor.dtype.kind == "f" else tensor.dtype
     if target is here and wanted == tensor.dtype:
         return
+    if mode.capture is not None:
+        mode.capture.refuse("to() of a module", "move or convert it before the step")
     raw = tensor.array if target is here else here.to_numpy(tensor.array)
     tracked, tensor.requires_grad = tensor.requires_grad, False
     tensor.array = target.asarray(raw, dtype=wanted)

@@ -21,7 +21,6 @@ from tinygrad_ai.errors import (
     GraphError,
     ShapeError,
     ValueRangeError,
-    user_line,
     warn_user,
 )
 from tinygrad_ai.jit.eager import updated
@@ -268,11 +267,7 @@ class Optimizer:
         groups or shapes differ, GraphError in a compiled step; then nothing has been loaded.
         """
         if mode.capture is not None:
-            raise GraphError(
-                "jit: load_state_dict of an optimizer in the function that is compiled, at "
-                f"{user_line()}",
-                "   help: call it between the steps",
-            )
+            mode.capture.refuse("load_state_dict of an optimizer", "call it between the steps")
         groups, params = self._settings_in(state_dict), list(self._all())
         owners = [
             settings
