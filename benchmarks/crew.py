@@ -94,6 +94,8 @@ class Worker:
         """Stand still, threads that wait for work by spinning too, or go on (where one can)."""
         if hasattr(signal, "SIGSTOP") and self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+            if paused and hasattr(os, "waitid"):  # a signal arrives when the system finds time
+                os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def _last_words(self) -> str:
         self.log.seek(0)
