@@ -14,7 +14,7 @@ from tinygrad_ai.autodiff import enable_grad, newest_first, no_grad
 from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
 from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.ops import elementwise as el
-from tinygrad_ai.ops import norms
+from tinygrad_ai.ops import movement, norms
 from tinygrad_ai.ops import reduce as red
 from tinygrad_ai.tensor import Tensor
 
@@ -205,6 +205,45 @@ def test_gradients_share_memory_with_nothing():
     x = leaf(np.ones((2, 3)))
     x.sum().backward()
     assert x.grad.numpy().strides == (24, 8)
+
+
+def test_many_slices_of_one_tensor_share_the_array_of_their_gradient(monkeypatch):
+    made = []
+    back = movement.unslice.forward
+    monkeypatch.setattr(
+        movement.unslice, "forward", lambda *args, **params: made.append(1) or back(*args, **params)
+    )
+    x, total = leaf(np.zeros((200, 1000))), 0.0
+    cotangents = signed(np.random.default_rng(0), (199, 1000))
+    for k, g in enumerate(cotangents):
+        total = total + (x[k : k + 2] * g).sum()  # each overlaps the next
+    total.backward()
+    expected = np.zeros((200, 1000))
+    expected[:-1] += cotangents
+    expected[1:] += cotangents
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-14)
+    assert len(made) == 1
+
+
+def test_slices_add_to_what_other_operations_brought():
+    x = leaf([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
+    y = x * 2
+    out = (
+        (y * y).sum()
+        + 5 * y[1, 0]
+        + (y[:, ::-2] * [[1.0, 2.0], [-3.0, 0.0]]).sum()
+        + y[..., 1:].sum()
+    )
+    out.backward()
+    brought = 8 * x.numpy() + 2 * np.array([[2.0, 1.0, 2.0], [5.0, 1.0, -2.0]])
+    np.testing.assert_allclose(x.grad.numpy(), brought, rtol=1e-14)
+    scalar = leaf(3.0)
+    (scalar[...] * scalar + scalar[None].sum() * 2).backward()
+    assert scalar.grad.item() == 8.0
+    freed = (x * 3)[0]
+    freed.sum().backward()
+    with pytest.raises(GraphError, match="freed"):
+        ((x * 3)[0].sum() + freed.sum()).backward()
 
 
 def test_create_graph_gives_a_gradient_that_can_be_differentiated():

@@ -81,12 +81,16 @@ def pull_back(
             for i, edge in enumerate(node.edges):
                 if edge is None or (wanted is not None and edge not in wanted):
                     continue
+                if edge in fresh and not lift and observe is None:
+                    if node.primitive.into is None or not pending[edge].ndim:
+                        pending[edge] += contribution(node, i, g)
+                    else:
+                        node.check_kept()
+                        node.primitive.into(pending[edge], g, **node.params)
+                    continue
                 c = contribution(node, i, g, lift)
                 if observe is not None:
                     observe(node, i, g, c)
-                if edge in fresh and not lift and observe is None:
-                    pending[edge] += c
-                    continue
                 first = edge not in pending
                 pending[edge] = c if first else pending[edge] + c
                 if not first or (c is not g and node.primitive.kind != "opaque" and _owns(c)):

@@ -62,6 +62,8 @@ class Primitive:
                  engine then guards the contribution (design: 0·∞ is 0 inside a VJP).
     ``quiet``    the same for kinds other than elementwise: a rule, like a VJP's, that says where in
                  the input no part of the cotangent can arrive but zeros; a NaN there is 0.
+    ``into``     ``into(total, g, **params)`` adds the contribution of ``g`` to what has already
+                 arrived at the input, where that touches less than all of it.
     ``batch``    how ``vmap`` adds a leading axis: a function ``(size, **params) -> params``, the
                  string ``"leading"`` where leading axes broadcast by themselves; elementwise
                  needs none, and what has no rule is looped.
@@ -88,6 +90,7 @@ class Primitive:
         kinks: Callable[..., Any] | None = None,
         singular: str | None = None,
         quiet: Callable[..., Any] | None = None,
+        into: Callable[..., None] | None = None,
         batch: Any = None,
         lower: Any = None,
         sample: Callable[..., Any] | None = None,
@@ -101,6 +104,7 @@ class Primitive:
         self.why = why
         self.kinks = kinks
         self.singular = singular
+        self.into = into
         self.batch = batch
         self.lower = lower
         self.sample = sample

@@ -27,10 +27,10 @@ error_state: Any = _PublicErrorState()
 SILENT: Any = None
 try:  # np.errstate costs as much as a small operation; the variable behind it a tenth
     from numpy._core.umath import _extobj_contextvar, _make_extobj
+
+    error_state, SILENT = _extobj_contextvar, _make_extobj(all="ignore")
 except ImportError:
     pass
-else:
-    error_state, SILENT = _extobj_contextvar, _make_extobj(all="ignore")
 
 
 class NumpyBackend:

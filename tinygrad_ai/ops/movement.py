@@ -40,14 +40,6 @@ def _sample(params: Any) -> Any:
     return draw
 
 
-def _permutation(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(k) for k in rng.permutation(len(shape)))
-
-
-def _some_axes(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(k for k in range(len(shape)) if rng.random() < 0.5)
-
-
 # ------------------------------------------------------------ where elements come from (``lower``)
 
 
@@ -108,7 +100,7 @@ permute = movement(
     vjp=lambda g, axes: permute(g, axes=tuple(int(k) for k in np.argsort(axes))),
     batch=lambda size, axes: {"axes": (0, *shifted(axes))},
     lower=IndexMap(lambda i, shape, *, axes: tuple(i[axes.index(k)] for k in range(len(i)))),
-    sample=_sample(lambda rng, shape: {"axes": _permutation(rng, shape)}),
+    sample=_sample(lambda rng, shape: {"axes": tuple(rng.permutation(len(shape)).tolist())}),
     why="the axes go back by the inverse permutation",
 )
 broadcast_to_ = movement(
@@ -130,7 +122,9 @@ flip_ = movement(
             shape[k] - 1 - at if k in axis else at for k, at in enumerate(i)
         )
     ),
-    sample=_sample(lambda rng, shape: {"axis": _some_axes(rng, shape)}),
+    sample=_sample(
+        lambda rng, shape: {"axis": tuple(k for k in range(len(shape)) if rng.random() < 0.5)}
+    ),
     why="flipping back is flipping again",
 )
 pad_ = linear(
@@ -147,10 +141,17 @@ pad_ = linear(
     sample=_sample(lambda rng, shape: {"widths": tuple((int(rng.integers(3)), 1) for _ in shape)}),
     why="the border is constant, so the gradient is what lies inside it",
 )
+
+
+def _into_slice(total: Any, g: Any, key: tuple[Any, ...]) -> None:
+    total[key] += g
+
+
 slice_ = movement(
     "slice",
     lambda xp, x, *, key: x[key],
     vjp=lambda g, in_shape, key: unslice(g, key=key, shape=in_shape),
+    into=_into_slice,  # a slice for each of n steps would else take n arrays of the size of all
     batch=lambda size, key: {"key": (slice(None), *key)},
     lower=IndexMap(_sliced),
     sample=_sample(lambda rng, shape: {"key": (slice(None, None, -2),) * min(len(shape), 1)}),
@@ -322,9 +323,8 @@ def roll(x: Any, shift: Any, axis: Axis = None) -> Any:
         k = one_axis(a, x.ndim)
         if x.shape[k]:
             cut = -shape_tuple(s)[0] % x.shape[k]
-            lead = (slice(None),) * k
-            parts = slice_(x, key=(*lead, slice(cut, None))), slice_(x, key=(*lead, slice(cut)))
-            x = concatenate_(*parts, axis=k)
+            before, after = split(x, [cut], k)
+            x = concatenate_(after, before, axis=k)
     return x
 
 
@@ -393,7 +393,7 @@ def unstack(x: Any, axis: int = 0) -> list[Any]:
     lead, n = (slice(None),) * k, x.shape[k]
     if n <= 16:
         return [slice_(x, key=(*lead, i)) for i in range(n)]
-    # By halves: backward puts a slice into zeros of its part's shape, so that is n·log n, not n².
+    # By halves: where backward is recorded a slice goes into zeros of its part's shape, not all's.
     parts = slice_(x, key=(*lead, slice(n // 2))), slice_(x, key=(*lead, slice(n // 2, None)))
     return [piece for part in parts for piece in unstack(part, k)]
 
