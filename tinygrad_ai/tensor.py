@@ -39,9 +39,9 @@ def _array(data: Any, dtype: Any, device: str | None) -> Any:
         home = backend_of(data)
     else:
         home = NUMPY
-        dtype = python_default(data) if dtype is None else dtype
         foreign = hasattr(data, "__array__")  # another library's array
-        data = np.asarray(data) if foreign else as_array("Tensor", "data", data)
+        array = np.asarray(data) if foreign else as_array("Tensor", "data", data)
+        data, dtype = array, python_default(data) if dtype is None else dtype
     check(data.dtype)
     wanted = None if dtype is None else check(dtype)
     if device is None:
