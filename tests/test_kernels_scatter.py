@@ -100,6 +100,20 @@ def test_zeros(size, dtype):
     assert not memory[16:-16].any() and memory[:16].all() and memory[-16:].all()
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_rows_put_together_from_pieces_are_copied_piece_by_piece(last):
+    """As heads side by side are, (batch, heads, time, width) to (batch, time, heads·width)."""
+    x = ta.Tensor(np.random.default_rng(0).standard_normal((2, 3, 5, 12)))
+
+    def f(x):
+        y = x.transpose(0, 2, 1, 3).reshape(2, 5, 36)
+        return y if last else ta.tanh(y) * 2
+
+    step = ta.jit(f)
+    np.testing.assert_allclose(step(x).numpy(), f(x).numpy(), rtol=1e-14)
+    assert "gather" not in step.source()
+
+
 def test_concatenate_stack_and_slices_of_a_compiled_function_are_native():
     rng = np.random.default_rng(0)
     a, b, g = (ta.Tensor(rng.standard_normal(s)) for s in ((3, 4), (3, 9), (2, 2)))

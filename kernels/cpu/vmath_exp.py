@@ -33,9 +33,11 @@ def exp_series(m: Lanes) -> list[float]:
 def exp(v: Simd, x: ir.Value) -> ir.Value:
     """eˣ = 2ᵏ·(1 + (eʳ - 1)); 1.06 ulp (0.97), 0.6 cycles (1.7)."""
     m = Lanes(v, x)
-    x = m.raised(m.capped(x, -m.format.smallest), m.format.smallest)
-    k, p = _reduced_expm1(m, x)
-    return m.scaled(v.add(p, m.real(1)), k)
+    x, smallest = m.capped(x, -m.format.smallest), m.real(m.format.smallest)
+    below = v.less(x, smallest)
+    k, p = _reduced_expm1(m, v.where(below, smallest, x))
+    # 0 times the powers is 0 at once; processors take ten times as long over what underflows
+    return m.scaled(v.where(below, m.real(0), v.add(p, m.real(1))), k)
 
 
 def exp_of_sum(m: Lanes, x: ir.Value, low: ir.Value) -> ir.Value:

@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_ai.jit.library import HELD, covers, held
+from tinygrad_ai.jit.library import HELD, covers, held, in_pieces
 from tinygrad_ai.jit.products import Plus
 from tinygrad_ai.jit.program import WATCH, Equation, Program, Var
 from tinygrad_ai.jit.update import Update
 from tinygrad_ai.jit.views import AFFINE, View
 from tinygrad_ai.ops.lowering import Fold, IndexMap
+from tinygrad_ai.ops.movement import reshape_
 from tinygrad_ai.ops.products import linear_, matmul_
 
 SHORT = 64  # columns below which a row is no work to speak of
@@ -193,6 +194,8 @@ class Fused:
             return None
         if isinstance(lower, IndexMap):
             shape = e.outputs[0].shape
+            if e.operation is reshape_ and in_pieces(self.views[next(e.reads())], shape[-1]):
+                return None  # in a loop over its columns each element would be looked for
             return Space(shape, shape[-1] if shape else 1, False)
         if isinstance(e.operation, Update) and not e.operation.has_code(e.outputs[0].dtype):
             return None

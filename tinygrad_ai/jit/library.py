@@ -16,10 +16,10 @@ import numpy as np
 from tinygrad_ai.jit.program import Equation, Var
 from tinygrad_ai.jit.slices import Slices
 from tinygrad_ai.jit.views import View, contiguous
-from tinygrad_ai.kernels.cpu.copy import copy_units, emit_copy, emit_zeros, zeros_units
+from tinygrad_ai.kernels.cpu.copy import copy_units, emit_copy, emit_zeros, joined, zeros_units
 from tinygrad_ai.kernels.cpu.recipes import Recipe, recipe
 from tinygrad_ai.kernels.cpu.simd import ELEMENTS
-from tinygrad_ai.ops.movement import concatenate_, slice_, unslice
+from tinygrad_ai.ops.movement import concatenate_, reshape_, slice_, unslice
 
 HELD = frozenset(map(np.dtype, ELEMENTS))  # the dtypes that kernels know
 
@@ -111,6 +111,17 @@ def _concatenate(lowering: Any, e: Equation) -> None:
         offset += v.shape[axis] * steps[axis]
 
 
+def _reshape(lowering: Any, e: Equation) -> None:
+    (x,), (out,) = e.reads(), e.outputs
+    _copy(lowering, e.name, lowering.fused.views[x], out, contiguous(x.shape), 0, True)
+
+
+def in_pieces(view: View, columns: int) -> bool:
+    """Whether rows of so many ``columns`` of its elements lie in several pieces of memory."""
+    (*_, run), (_, (*_, step)) = joined(view.shape, contiguous(view.shape), view.strides)
+    return step == 1 < run < columns
+
+
 def _unslice(lowering: Any, e: Equation) -> None:
     _put_back(lowering, e, [e.params["key"]], False)
 
@@ -136,4 +147,4 @@ def _copies(e: Equation) -> Callable[[Any, Equation], None] | None:
     """What appends the launches of an equation that only copies; None for others."""
     if isinstance(e.operation, Slices):
         return _slices
-    return {concatenate_: _concatenate, unslice: _unslice}.get(e.operation)
+    return {concatenate_: _concatenate, unslice: _unslice, reshape_: _reshape}.get(e.operation)
