@@ -8,6 +8,7 @@ is computed.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -236,13 +237,21 @@ class Simd:
 
     def maximum(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """The larger; NaN where either is NaN."""
-        larger = self.where(self.greater(a, b), a, b)  # b where either is NaN
-        return self.where(self.not_equal(a, a), a, larger) if is_float(a) else larger
+        return self._or_nan(self.where(self.greater(b, a), b, a), b)
 
     def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """The smaller; NaN where either is NaN."""
-        smaller = self.where(self.less(a, b), a, b)
-        return self.where(self.not_equal(a, a), a, smaller) if is_float(a) else smaller
+        return self._or_nan(self.where(self.less(b, a), b, a), b)
+
+    def _or_nan(self, best: ir.Value, b: ir.Value) -> ir.Value:
+        """``best``, one instruction that gives ``a`` if either is NaN, and NaN where ``b`` is.
+
+        So a fold, whose ``a`` is what came before, has not to wait for its look at ``b``; nor is
+        the look made part of that instruction's choice, as it would be if both gave ``b``.
+        """
+        if not is_float(b):
+            return best
+        return self.where(self.not_equal(b, b), self.constant(b.type, math.nan), best)
 
     def negative(self, a: ir.Value) -> ir.Value:
         """-a, which turns the sign of zeros too."""

@@ -54,7 +54,7 @@ def _parts(x: Any, axis: int) -> tuple[Any, Any, Any]:
 
 def _softmax_parts(x: Any, axis: int) -> Any:
     _, e, total = _parts(x, axis)
-    return e / total
+    return e * (1 / total)  # a division a row
 
 
 def _log_softmax_parts(x: Any, axis: int) -> Any:
