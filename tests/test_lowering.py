@@ -186,6 +186,20 @@ def test_python_numbers_are_constants(lanes):
     assert_close(*run(ops.subtract, [1.5, x], lanes=lanes))
 
 
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_of_equal_zeros_the_second_is_taken_and_nans_stay(name, dtype, lanes):
+    values = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan], dtype)
+    a, b = (x.ravel() for x in np.meshgrid(values, values))
+    found = lower_elementwise(getattr(xp, name), [Aval.of(a), Aval.of(b)], lanes=lanes)(a, b)
+    first = a > b if name == "maximum" else a < b
+    wanted = np.where(np.isnan(a), a, np.where(first, a, b))
+    np.testing.assert_array_equal(found, wanted)
+    number = ~np.isnan(wanted)
+    np.testing.assert_array_equal(np.signbit(found[number]), np.signbit(wanted[number]))
+
+
 @pytest.mark.parametrize(("dtype", "lanes"), FORMATS)
 @pytest.mark.parametrize("primitive", [sum_, mean_, prod_, amax_, amin_], ids=lambda p: p.name)
 def test_reductions(primitive, dtype, lanes):

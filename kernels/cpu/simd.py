@@ -236,22 +236,22 @@ class Simd:
         return write(sign, a, b)
 
     def maximum(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The larger; NaN where either is NaN."""
-        return self._or_nan(self.where(self.greater(b, a), b, a), b)
+        """The larger, ``b`` of equal zeros; NaN where either is NaN."""
+        return self._or_nan(a, self.where(self.greater(a, b), a, b))
 
     def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The smaller; NaN where either is NaN."""
-        return self._or_nan(self.where(self.less(b, a), b, a), b)
+        """The smaller, ``b`` of equal zeros; NaN where either is NaN."""
+        return self._or_nan(a, self.where(self.less(a, b), a, b))
 
-    def _or_nan(self, best: ir.Value, b: ir.Value) -> ir.Value:
-        """``best``, one instruction that gives ``a`` if either is NaN, and NaN where ``b`` is.
+    def _or_nan(self, a: ir.Value, best: ir.Value) -> ir.Value:
+        """NaN where ``a`` is, else ``best``: one instruction, which gives ``b`` if either is NaN.
 
-        So a fold, whose ``a`` is what came before, has not to wait for its look at ``b``; nor is
-        the look made part of that instruction's choice, as it would be if both gave ``b``.
+        A fold whose ``b`` is what came before does not wait for the look at ``a``, unless the
+        compiler makes that a part of the choice, as it does where both give ``a``.
         """
-        if not is_float(b):
+        if not is_float(a):
             return best
-        return self.where(self.not_equal(b, b), self.constant(b.type, math.nan), best)
+        return self.where(self.not_equal(a, a), self.constant(a.type, math.nan), best)
 
     def negative(self, a: ir.Value) -> ir.Value:
         """-a, which turns the sign of zeros too."""

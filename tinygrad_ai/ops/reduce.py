@@ -154,7 +154,7 @@ amax_ = reduction(
     lambda xp, x, *, axis, keepdims: xp.max(x, axis=axis, keepdims=keepdims),
     vjp=lambda g, y, x, axis: _extreme_vjp(g, y, x, axis),
     batch=shift,
-    lower=Fold(lambda xp, top, x: xp.maximum(top, x), -math.inf),
+    lower=Fold(lambda xp, top, x: xp.maximum(x, top), -math.inf),
     why="only the largest element counts; ties share evenly",
 )
 amin_ = reduction(
@@ -162,7 +162,7 @@ amin_ = reduction(
     lambda xp, x, *, axis, keepdims: xp.min(x, axis=axis, keepdims=keepdims),
     vjp=lambda g, y, x, axis: _extreme_vjp(g, y, x, axis),
     batch=shift,
-    lower=Fold(lambda xp, low, x: xp.minimum(low, x), math.inf),
+    lower=Fold(lambda xp, low, x: xp.minimum(x, low), math.inf),
     why="only the smallest element counts; ties share evenly",
 )
 
