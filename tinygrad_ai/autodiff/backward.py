@@ -184,9 +184,9 @@ def _has_nan(c: Any) -> bool:
     if mode.capture is not None:  # nobody knows now: the guard becomes part of the program
         return True
     if isinstance(c, np.ndarray) and c.dtype != np.float16:
-        flat = c.ravel(order="K")
-        total = np.dot(flat, flat)
-        return bool(total != total)
+        flat = c.ravel("K")
+        total = flat.dot(flat)
+        return total != total
     return bool((c != c).any())
 
 

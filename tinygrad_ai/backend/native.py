@@ -29,7 +29,9 @@ def native(record: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     integers may stand), and with ``config.kernels`` False.
     It depends on shapes, dtypes and parameters alone, so that equal calls give equal bits.
     """
-    kinds = None if record.kernel == "pull" else _kinds(record, arrays)
+    if record.kernel == "pull" or _few(arrays):
+        return None
+    kinds = _kinds(record, arrays)
     if kinds is None:
         return None
     if record.kernel == "own":
@@ -52,6 +54,8 @@ def pulled(node: Any, i: int, g: Any) -> Any:
     if record.kernel == "own" or not record.rule(i).sources:
         return None
     node.check_kept()
+    if _few([g, *[saved[0] for saved in node.saved.values()]]):
+        return None
     arrays = [g]
     for k in node.saved:
         arrays.append(node.residual(k)[0])
@@ -67,6 +71,15 @@ def fitting(arrays: Sequence[Any]) -> bool:
     """Whether kernels know all dtypes, and real numbers among them decide the result's."""
     dtypes = {a.dtype for a in arrays if type(a) is np.ndarray}
     return not dtypes.isdisjoint(FLOATS) and all(d.kind in "bi" for d in dtypes - FLOATS)
+
+
+def _few(arrays: Sequence[Any]) -> bool:
+    """Whether there is too little work for kernels."""
+    size = 0
+    for a in arrays:
+        if type(a) is np.ndarray:
+            size += a.size
+    return size < SMALL
 
 
 def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] | None:
@@ -89,7 +102,7 @@ def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] |
             kinds.append(repr(a))
         else:
             return None
-    if size < SMALL or not config.uses_kernels():
+    if not config.uses_kernels():
         return None
     if not alike and record.kernel != "own":
         if size < ROWS:

@@ -23,7 +23,7 @@ from tinygrad_ai.ops.shapes import on_arrays, one_axis
 
 def in_float32(compute: Callable[..., Any], *arrays: Any) -> Any:
     """``compute(*arrays)``, where halves alone are computed in float32 and rounded at the end."""
-    if all(a.dtype.char == "e" for a in arrays):
+    if arrays[0].dtype.char == "e" and all(a.dtype.char == "e" for a in arrays):
         return compute(*(a.astype(np.float32) for a in arrays)).astype(np.float16)
     return compute(*arrays)
 

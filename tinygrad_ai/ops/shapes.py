@@ -24,12 +24,16 @@ def on_arrays(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(face: Callable[P, R]) -> Callable[P, R]:
-        called = signature(face)
+        called, count = signature(face), len(names)
 
         @wraps(face)
         def taking(*args: P.args, **keywords: P.kwargs) -> R:
-            if len(args) >= len(names) and all(hasattr(x, "dtype") for x in args[: len(names)]):
-                return face(*args, **keywords)
+            for x in args[:count]:
+                if not hasattr(x, "dtype"):
+                    break
+            else:
+                if len(args) >= count:
+                    return face(*args, **keywords)
             bound = called.bind_partial(*args, **keywords)
             given = {k: bound.arguments[k] for k in names if k in bound.arguments}
             found = operands(face.__name__, list(given), list(given.values()), numbers=False)

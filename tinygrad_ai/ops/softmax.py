@@ -24,21 +24,21 @@ def _shifted(xp: Any, x: Any, axis: int) -> Any:
     """``x`` minus its largest element along ``axis``, so that exp cannot overflow."""
     if not x.size:
         return x.copy()
-    top = xp.max(x, axis=axis, keepdims=True)
+    top = x.max(axis=axis, keepdims=True)
     return x - xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
 
 
 def _softmax(xp: Any, x: Any, axis: int) -> Any:
     e = _shifted(xp, x, axis)
     xp.exp(e, out=e)
-    total = xp.sum(e, axis=axis, keepdims=True)
+    total = e.sum(axis=axis, keepdims=True)
     e /= xp.where(total == 0, 1, total).astype(e.dtype)
     return e
 
 
 def _log_softmax(xp: Any, x: Any, axis: int) -> Any:
     shifted = _shifted(xp, x, axis)
-    total = xp.sum(xp.exp(shifted), axis=axis, keepdims=True)
+    total = xp.exp(shifted).sum(axis=axis, keepdims=True)
     shifted -= xp.log(xp.where(total == 0, 1, total)).astype(x.dtype)
     return shifted
 
@@ -117,16 +117,16 @@ log_softmax_ = opaque(
 
 def _place(xp: Any, x: Any, labels: Any, ignore: int) -> tuple[Any, Any, Any]:
     """``x`` as rows, and the row and column of each label (column 0 for one that is ignored)."""
-    rows = xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-    columns = xp.reshape(xp.where(labels == ignore, 0, labels), (-1,))
+    rows = x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+    columns = xp.where(labels == ignore, 0, labels).reshape((-1,))
     return rows, xp.arange(rows.shape[0]), columns
 
 
 def _cross_entropy(xp: Any, x: Any, labels: Any, ignore: int) -> Any:
     shifted = _shifted(xp, x, -1)
     rows, i, k = _place(xp, shifted, labels, ignore)
-    picked = xp.reshape(rows[i, k], labels.shape)
-    total = xp.sum(xp.exp(shifted, out=shifted), axis=-1)
+    picked = rows[i, k].reshape(labels.shape)
+    total = xp.exp(shifted, out=shifted).sum(axis=-1)
     loss = xp.log(xp.where(total == 0, 1, total)) - picked
     return xp.where(labels == ignore, 0, loss).astype(x.dtype)
 
@@ -135,7 +135,7 @@ def _excess(xp: Any, x: Any, labels: Any, ignore: int) -> Any:
     rows, i, k = _place(xp, x, labels, ignore)
     y = _softmax(xp, rows, -1)
     y[i, k] -= 1
-    return xp.reshape(y, x.shape)
+    return y.reshape(x.shape)
 
 
 def _sample_labels(rng: Any) -> Any:
