@@ -250,6 +250,31 @@ def test_a_step_gives_the_bits_of_one_lane(names):
         np.testing.assert_array_equal(step(ta.Tensor(x[:count])).numpy(), expected[:count])
 
 
+@pytest.mark.parametrize("columns", [1, 16, 31, 64, 69, 200])
+@pytest.mark.parametrize("names", [["exp"], ["tanh", "exp", "sin", "cos", "log1p", "tanh"]])
+def test_rows_give_the_bits_of_one_lane(names, columns):
+    """Several vectors of a row, single ones and the rest of one; a sum adds them in turn."""
+
+    def chain(module, x):
+        for name in names:
+            x = getattr(module, name)(x)
+        return x * 0.5 + 1.5
+
+    x = np.random.default_rng(0).normal(0, 3, (3, columns)).astype(np.float32)
+    expected = lower_elementwise(lambda x: chain(xp, x), [Aval.of(x)], lanes=1)(x)
+
+    def f(x, scale):
+        y = chain(ta, x)
+        return y, (y * scale).sum(-1), y.max(-1)
+
+    scale = np.linspace(-1, 1, 3 * columns, dtype=np.float32).reshape(3, columns)
+    y, total, top = (t.numpy() for t in jit(f)(ta.Tensor(x), ta.Tensor(scale)))
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(top, expected.max(-1))
+    terms = expected.astype(np.float64) * scale
+    np.testing.assert_allclose(total, terms.sum(-1), rtol=0, atol=1e-6 * abs(terms).sum())
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("name", UNARY)
 def test_every_single_float(name):

@@ -18,6 +18,9 @@ from tinygrad_ai.ops.movement import broadcast_to_, permute, reshape_
 from tinygrad_ai.ops.products import linear_, matmul_, matrix_transpose
 from tinygrad_ai.ops.reduce import mean_, sum_
 
+LARGE, FEW = 1 << 15, 16  # elements for which it matters, and rows too few for threads to share
+PIECE, SHORT = 1 << 12, 1 << 6  # elements of a row that is a part of one, at most and at least
+
 
 class Form(NamedTuple):
     """``body(*inputs, **params)`` is what an operation is written as."""
@@ -73,6 +76,9 @@ def _fold(e: Equation, makers: Mapping[Var, Equation]) -> Form | None:
         return Form(partial(_before, e.operation, order, x.shape), (view.root,))
     if len(_runs(x.shape, axes)) > 1:
         return Form(partial(_twice, e.operation), e.inputs)
+    pieces = _pieces(x.shape, axes)
+    if pieces is not None and view.reshaped(pieces) is not None:
+        return Form(partial(_by_pieces, e.operation, pieces), e.inputs)
     return None
 
 
@@ -115,6 +121,34 @@ def _runs(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[list[int]]:
             runs.append([k])
         apart = k not in axes
     return runs
+
+
+def _pieces(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """``shape`` as (rows, pieces, elements) where few long rows are folded; None elsewhere."""
+    first = len(shape) - len(axes)
+    rows, size = math.prod(shape[:first]), math.prod(shape)
+    if axes != tuple(range(first, len(shape))) or size <= LARGE or rows >= FEW:
+        return None
+    piece = 1
+    for n in reversed(shape[first:]):
+        part = max(k for k in range(1, min(n, PIECE // piece) + 1) if n % k == 0)
+        piece *= part
+        if part < n or piece >= SHORT:
+            break
+    return (rows, size // (rows * piece), piece) if piece >= SHORT else None
+
+
+def _by_pieces(
+    fold: Any, pieces: tuple[int, ...], x: Any, axis: tuple[int, ...], keepdims: bool
+) -> Any:
+    """Reductions of pieces of rows, by all threads and with smaller errors, then of the results."""
+    if fold is mean_:
+        total = _by_pieces(sum_, pieces, x, axis, keepdims)
+        return total / math.prod(pieces[1:])
+    part = fold(reshape_(x, shape=pieces), axis=(2,), keepdims=False)
+    whole = fold(part, axis=(1,), keepdims=False)
+    kept = tuple(1 if k in axis else n for k, n in enumerate(x.shape))
+    return reshape_(whole, shape=kept if keepdims else _without(x.shape, axis))
 
 
 def _twice(fold: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_ai.jit.forms import FEW, LARGE
 from tinygrad_ai.jit.library import HELD, covers, held, in_pieces
 from tinygrad_ai.jit.products import Plus
 from tinygrad_ai.jit.program import WATCH, Equation, Program, Var
@@ -28,7 +29,6 @@ from tinygrad_ai.ops.movement import reshape_
 from tinygrad_ai.ops.products import linear_, matmul_
 
 SHORT = 64  # columns below which a row is no work to speak of
-LARGE, FEW = 1 << 15, 16  # elements for which it matters, and rows that would be too few
 MOST_OPERATIONS = 60  # in one kernel: more would spill registers
 
 # why an equation joins no kernel

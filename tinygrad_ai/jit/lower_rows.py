@@ -37,14 +37,13 @@ def row_lanes(program: RowProgram) -> int:
     return host_lanes(max(reals, key=lambda d: d.itemsize, default=np.dtype(np.float32)))
 
 
-def side_by_side(roots: Sequence[Expr]) -> int:
-    """How many vectors of elements to work on at once, so that no unit waits for a result.
+def functions_in(roots: Sequence[Expr]) -> int:
+    """How many functions of a polynomial or more there are.
 
     Each step of a polynomial waits for the one before. The processor looks ahead over one or two
     functions to the next vector; in longer chains the work on other vectors must stand beside it.
     """
-    functions = sum(e.op in vmath.FUNCTIONS for e in order(roots))
-    return 2 if not functions else 4 if functions <= 4 else 8
+    return sum(e.op in vmath.FUNCTIONS for e in order(roots))
 
 
 class RowWriter:
@@ -72,6 +71,8 @@ class RowWriter:
         if self.program.outer is None:
             self._flat()
         else:
+            for lanes in {simd.lanes for p in self.program.phases for simd in self._widths(p)}:
+                self._hoist_constants(Simd(self.builder, lanes))
             with looped(self.builder, self.begin, self.end, 1) as row:
                 self._row(row)
         if self.program.flag is not None:
@@ -85,7 +86,9 @@ class RowWriter:
     def _flat(self) -> None:
         """Elements ``begin`` to ``end``: several vectors at once, one, and one by one the rest."""
         (phase,) = self.program.phases[1:]
-        several = Simd(self.builder, side_by_side(self.roots) * self.simd.lanes)
+        functions = functions_in(self.roots)
+        beside = 2 if not functions else 4 if functions <= 4 else 8
+        several = Simd(self.builder, beside * self.simd.lanes)
         self._hoist_constants(several)
         self.fixed[1] = {}
         count, start = self.builder.sub(self.end, self.begin), self.begin
@@ -124,35 +127,56 @@ class RowWriter:
     def _columns(
         self, phase: Phase, counters: dict[int, ir.Value], symbols: Values, cells: list[Any]
     ) -> None:
-        lanes, columns = self.simd.lanes, self.program.columns
-        whole = columns - columns % lanes
-        before = dict(self.fixed[lanes])
-        wide = {s: self._splat(v) for s, v in symbols.items()}
-        known = self._evaluator(self.simd, counters, wide, None).values
-        self._hoist(
-            self.simd,
-            self.fixed[lanes],
-            phase.elements(),
-            self._moves,
-            {**known, **wide},
-            counters,
-        )
-        if whole:
-            with looped(self.builder, I64(0), I64(whole), lanes) as at:
-                here = {**counters, self.column: at}
-                self._store(self.simd, phase, here, wide, None)
-                self._fold(phase, here, wide, cells, None)
-        if whole < columns:
-            here = {**counters, self.column: I64(whole)}
-            self._store(self.simd, phase, here, wide, columns - whole)
-            self._fold(phase, here, wide, cells, columns - whole)
-        self.fixed[lanes] = before
+        """A row of ``phase``: several vectors at once, then one, and of the last its part."""
+        columns, start = self.program.columns, 0
+        for simd in self._widths(phase):
+            whole = columns - columns % simd.lanes
+            rest = columns - whole if simd is self.simd else 0
+            if start == whole and not rest:
+                continue
+            before = dict(self.fixed[simd.lanes])
+            wide = {s: self._splat(simd, v) for s, v in symbols.items()}
+            known = {**self._evaluator(simd, counters, wide, None).values, **wide}
+            into = self.fixed[simd.lanes]
+            self._hoist(simd, into, phase.elements(), self._moves, known, counters)
+            if start < whole:
+                with looped(self.builder, I64(start), I64(whole), simd.lanes) as at:
+                    self._vector(simd, phase, {**counters, self.column: at}, wide, cells, None)
+            if rest:
+                here = {**counters, self.column: I64(whole)}
+                self._vector(simd, phase, here, wide, cells, rest)
+            self.fixed[simd.lanes] = before
+            start = whole
+
+    def _widths(self, phase: Phase) -> list[Simd]:
+        """Several vectors, as far as a row has them, and one.
+
+        Few where there is much to do: what comes from other rows and places needs registers too.
+        """
+        functions = functions_in(phase.elements())
+        beside = 1 if not functions else 4 if functions <= 4 else 2
+        while beside > 1 and beside * self.simd.lanes > self.program.columns:
+            beside //= 2
+        several = [Simd(self.builder, beside * self.simd.lanes)] if beside > 1 else []
+        return [*several, self.simd]
+
+    def _vector(
+        self,
+        simd: Simd,
+        phase: Phase,
+        counters: dict[int, ir.Value],
+        symbols: Values,
+        cells: list[Any],
+        active: int | None,
+    ) -> None:
+        self._store(simd, phase, counters, symbols, active)
+        self._fold(cells, active)
 
     def _moves(self, e: Expr) -> bool:
         return e.op == "index" and e.attr == self.column
 
-    def _splat(self, value: ir.Value) -> ir.Value:
-        return self.simd.splat(self.builder.extract_element(value, I32(0)))
+    def _splat(self, simd: Simd, value: ir.Value) -> ir.Value:
+        return simd.splat(self.builder.extract_element(value, I32(0)))
 
     # -------------------------------------------------------------------------------- evaluation
 
@@ -238,14 +262,15 @@ class RowWriter:
             bits = self.builder.and_(bits, simd.mask(active))
         while bits.type.count > LANES_OF_A_MASK:
             half = bits.type.count // 2
-            low, high = (
-                self.builder.shuffle_vector(bits, bits, ir.Constant(ir.VectorType(I32, half), part))
-                for part in (list(range(half)), list(range(half, 2 * half)))
-            )
-            bits = self.builder.or_(low, high)
+            bits = self.builder.or_(self._part(bits, 0, half), self._part(bits, half, half))
         word = self.builder.bitcast(bits, ir.IntType(bits.type.count))
         before = self.builder.load(self.seen, typ=I64)
         self.builder.store(self.builder.or_(before, self.builder.zext(word, I64)), self.seen)
+
+    def _part(self, value: ir.Value, first: int, count: int) -> ir.Value:
+        """So many lanes of a vector, from ``first`` on."""
+        lanes = ir.Constant(ir.VectorType(I32, count), list(range(first, first + count)))
+        return self.builder.shuffle_vector(value, value, lanes)
 
     def _position(self, counters: dict[int, ir.Value]) -> ir.Value:
         position = counters[0]
@@ -264,24 +289,19 @@ class RowWriter:
         self.builder.store(none, cell)
         return cell, none
 
-    def _fold(
-        self,
-        phase: Phase,
-        counters: dict[int, ir.Value],
-        symbols: Values,
-        cells: list[Any],
-        active: int | None,
-    ) -> None:
+    def _fold(self, cells: list[Any], active: int | None) -> None:
+        """Add what :meth:`_store` has evaluated to the cells, one vector after the other."""
         if not cells:
             return
         values = self._last(*(folding.element for folding, *_ in cells))
         for (folding, cell, none), value in zip(cells, values, strict=True):
             if active is not None:
                 value = self.simd.where(self.simd.mask(active), value, none)
-            total = self.builder.load(cell, typ=value.type)
-            self.builder.store(
-                combined(folding.fold, self.simd, total, value, folding.symbol.dtype), cell
-            )
+            for k in range(0, value.type.count, none.type.count):
+                piece = self._part(value, k, none.type.count)
+                total = self.builder.load(cell, typ=none.type)
+                dtype = folding.symbol.dtype
+                self.builder.store(combined(folding.fold, self.simd, total, piece, dtype), cell)
 
     def _finished(self, folding: Folding, cell: ir.Value) -> ir.Value:
         fold, dtype = folding.fold, folding.symbol.dtype
