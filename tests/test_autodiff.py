@@ -11,12 +11,13 @@ import pytest
 from gradcheck import signed
 
 from tinygrad_ai.autodiff import enable_grad, newest_first, no_grad
-from tinygrad_ai.errors import DTypeError, GraphError, ShapeError
+from tinygrad_ai.errors import AnomalyError, DTypeError, GraphError, ShapeError
 from tinygrad_ai.explain.formula import forward_formula, vjp_formula
 from tinygrad_ai.ops import elementwise as el
 from tinygrad_ai.ops import movement, norms
 from tinygrad_ai.ops import reduce as red
 from tinygrad_ai.tensor import Tensor
+from tinygrad_ai.transforms import detect_anomaly
 
 
 def leaf(values, dtype=np.float64):
@@ -240,10 +241,18 @@ def test_slices_add_to_what_other_operations_brought():
     scalar = leaf(3.0)
     (scalar[...] * scalar + scalar[None].sum() * 2).backward()
     assert scalar.grad.item() == 8.0
-    freed = (x * 3)[0]
+    freed = x[1:]
     freed.sum().backward()
     with pytest.raises(GraphError, match="freed"):
-        ((x * 3)[0].sum() + freed.sum()).backward()
+        ((x * x).sum() + freed.sum()).backward()
+
+
+def test_anomalies_are_found_at_slices_that_add_to_what_is_there():
+    x = leaf(np.ones((4, 3)))
+    with detect_anomaly(), pytest.raises(AnomalyError, match="backward of slice"):
+        part = x[:2]
+        part.register_hook(lambda g: g * np.nan)
+        ((x * x).sum() + part.sum() + x[1:3].sum()).backward()
 
 
 def test_create_graph_gives_a_gradient_that_can_be_differentiated():

@@ -159,7 +159,19 @@ def test_what_is_made_of_constants_is_known_beforehand():
 
 
 @pytest.mark.parametrize("axis", [None, -1])
-@pytest.mark.parametrize("shape", [(300, 200), (1, 1 << 20), (3, 40, 1001), (70_000, 3), (99_991,)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (300, 200),
+        (1, 1 << 20),
+        (3, 40, 1001),
+        (70_000, 3),
+        (99_991,),
+        (40_960,),
+        (12, 4000),
+        (50_000, 1),
+    ],
+)
 def test_a_long_sum_is_one_of_sums(shape, axis):
     """Of rows that all threads share and in which errors stay small; a prime number has none."""
     x = np.random.default_rng(0).random(shape, "f")
@@ -177,6 +189,12 @@ def test_a_long_sum_is_one_of_sums(shape, axis):
     for found, expected in zip(step(ta.Tensor(x)), wanted, strict=True):
         assert found.shape == np.shape(expected)
         np.testing.assert_allclose(found.numpy(), expected, 2e-5 if shape == (99_991,) else 2e-6)
+
+
+@pytest.mark.parametrize("axis", [None, (0, 2)])
+def test_a_mean_of_large_integers_does_not_wrap_around(axis):
+    x = np.full((300, 20, 1000), 10**14)
+    np.testing.assert_allclose(jit(lambda x: x.mean(axis))(ta.Tensor(x)).numpy(), x.mean(axis))
 
 
 def test_a_whole_mean_is_made_with_its_operand():

@@ -244,10 +244,10 @@ class Simd:
         return self._or_nan(a, self.where(self.less(a, b), a, b))
 
     def _or_nan(self, a: ir.Value, best: ir.Value) -> ir.Value:
-        """NaN where ``a`` is, else ``best``: one instruction, which gives ``b`` if either is NaN.
+        """NaN where ``a`` is, else ``best`` of ``a`` and ``b``, which is ``b`` if either is NaN.
 
-        A fold whose ``b`` is what came before does not wait for the look at ``a``, unless the
-        compiler makes that a part of the choice, as it does where both give ``a``.
+        A fold puts what came before in the place of ``b``: then ``a`` can be looked at beforehand.
+        With ``a`` for the NaN the compiler would choose once, by both questions, and the fold wait.
         """
         if not is_float(a):
             return best

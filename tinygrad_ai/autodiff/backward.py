@@ -82,7 +82,7 @@ def pull_back(
                 if edge is None or (wanted is not None and edge not in wanted):
                     continue
                 if edge in fresh and not lift and observe is None:
-                    if node.primitive.into is None or not pending[edge].ndim:
+                    if node.primitive.into is None or node.line or not pending[edge].ndim:
                         pending[edge] += contribution(node, i, g)
                     else:
                         node.check_kept()
@@ -186,7 +186,7 @@ def _has_nan(c: Any) -> bool:
     if isinstance(c, np.ndarray) and c.dtype != np.float16:
         flat = c.ravel("K")
         total = flat.dot(flat)
-        return total != total
+        return bool(total != total)
     return bool((c != c).any())
 
 

@@ -83,7 +83,7 @@ def _few(arrays: Sequence[Any]) -> bool:
 
 
 def _kinds(record: Any, arrays: Sequence[Any], shape: Any = None) -> list[Any] | None:
-    """What kernels depend on; None where there is too little work, or another kind of array.
+    """What kernels depend on; None for other kinds of arrays, and few elements of known lengths.
 
     That is not the shape where an elementwise operation finds the same one everywhere.
     """

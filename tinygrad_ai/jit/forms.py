@@ -16,10 +16,10 @@ from tinygrad_ai.ops.index import ARRAY, index, scatter, take_
 from tinygrad_ai.ops.lowering import Fold
 from tinygrad_ai.ops.movement import broadcast_to_, permute, reshape_
 from tinygrad_ai.ops.products import linear_, matmul_, matrix_transpose
-from tinygrad_ai.ops.reduce import mean_, sum_
+from tinygrad_ai.ops.reduce import sum_
 
 LARGE, FEW = 1 << 15, 16  # elements for which it matters, and rows too few for threads to share
-PIECE, SHORT = 1 << 12, 1 << 6  # elements of a row that is a part of one, at most and at least
+LONGEST, LEAST = LARGE // FEW, 64  # elements of a piece of a row: then pieces are never too few
 
 
 class Form(NamedTuple):
@@ -125,26 +125,27 @@ def _runs(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[list[int]]:
 
 def _pieces(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...] | None:
     """``shape`` as (rows, pieces, elements) where few long rows are folded; None elsewhere."""
-    first = len(shape) - len(axes)
+    first = min(axes, default=0)
     rows, size = math.prod(shape[:first]), math.prod(shape)
-    if axes != tuple(range(first, len(shape))) or size <= LARGE or rows >= FEW:
+    trailing = all(n == 1 or k in axes for k, n in enumerate(shape) if k >= first)
+    if not trailing or size <= LARGE or rows >= FEW:
         return None
     piece = 1
     for n in reversed(shape[first:]):
-        part = max(k for k in range(1, min(n, PIECE // piece) + 1) if n % k == 0)
+        part = max(k for k in range(1, min(n, LONGEST // piece) + 1) if n % k == 0)
         piece *= part
-        if part < n or piece >= SHORT:
+        if part < n or piece >= LEAST:
             break
-    return (rows, size // (rows * piece), piece) if piece >= SHORT else None
+    return (rows, size // (rows * piece), piece) if piece >= LEAST else None
 
 
 def _by_pieces(
     fold: Any, pieces: tuple[int, ...], x: Any, axis: tuple[int, ...], keepdims: bool
 ) -> Any:
-    """Reductions of pieces of rows, by all threads and with smaller errors, then of the results."""
-    if fold is mean_:
-        total = _by_pieces(sum_, pieces, x, axis, keepdims)
-        return total / math.prod(pieces[1:])
+    """Reductions of pieces of rows, by all threads and with smaller errors, then of the results.
+
+    Pieces are equally long, so a mean is that of their means.
+    """
     part = fold(reshape_(x, shape=pieces), axis=(2,), keepdims=False)
     whole = fold(part, axis=(1,), keepdims=False)
     kept = tuple(1 if k in axis else n for k, n in enumerate(x.shape))
@@ -152,9 +153,7 @@ def _by_pieces(
 
 
 def _twice(fold: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """A reduction along the last group of axes, then along the others."""
-    if fold is mean_:
-        return _twice(sum_, x, axis, keepdims) / math.prod(x.shape[k] for k in axis)
+    """A reduction along the last group of axes, then along the others; of means the mean."""
     last = _runs(x.shape, axis)[-1]
     part = fold(x, axis=tuple(last), keepdims=True)
     whole = fold(part, axis=tuple(k for k in axis if k not in last), keepdims=True)

@@ -37,13 +37,17 @@ def row_lanes(program: RowProgram) -> int:
     return host_lanes(max(reals, key=lambda d: d.itemsize, default=np.dtype(np.float32)))
 
 
-def functions_in(roots: Sequence[Expr]) -> int:
-    """How many functions of a polynomial or more there are.
+def side_by_side(roots: Sequence[Expr], rows: bool) -> int:
+    """How many vectors of elements to work on at once, so that no unit waits for a result.
 
     Each step of a polynomial waits for the one before. The processor looks ahead over one or two
     functions to the next vector; in longer chains the work on other vectors must stand beside it.
+    In ``rows`` places and values of rows need registers too, so there long chains get fewer. The
+    numbers are measured.
     """
-    return sum(e.op in vmath.FUNCTIONS for e in order(roots))
+    functions = sum(e.op in vmath.FUNCTIONS for e in order(roots))
+    none, few, many = (1, 4, 2) if rows else (2, 4, 8)
+    return none if not functions else few if functions <= 4 else many
 
 
 class RowWriter:
@@ -67,7 +71,6 @@ class RowWriter:
 
     def write(self) -> None:
         """The whole function."""
-        self._hoist_constants(self.simd)
         if self.program.outer is None:
             self._flat()
         else:
@@ -86,9 +89,8 @@ class RowWriter:
     def _flat(self) -> None:
         """Elements ``begin`` to ``end``: several vectors at once, one, and one by one the rest."""
         (phase,) = self.program.phases[1:]
-        functions = functions_in(self.roots)
-        beside = 2 if not functions else 4 if functions <= 4 else 8
-        several = Simd(self.builder, beside * self.simd.lanes)
+        several = Simd(self.builder, side_by_side(self.roots, False) * self.simd.lanes)
+        self._hoist_constants(self.simd)
         self._hoist_constants(several)
         self.fixed[1] = {}
         count, start = self.builder.sub(self.end, self.begin), self.begin
@@ -149,12 +151,8 @@ class RowWriter:
             start = whole
 
     def _widths(self, phase: Phase) -> list[Simd]:
-        """Several vectors, as far as a row has them, and one.
-
-        Few where there is much to do: what comes from other rows and places needs registers too.
-        """
-        functions = functions_in(phase.elements())
-        beside = 1 if not functions else 4 if functions <= 4 else 2
+        """Several vectors, as far as a row has them, and one."""
+        beside = side_by_side(phase.elements(), True)
         while beside > 1 and beside * self.simd.lanes > self.program.columns:
             beside //= 2
         several = [Simd(self.builder, beside * self.simd.lanes)] if beside > 1 else []

@@ -23,7 +23,7 @@ class Fold:
     of non-negative ints) and ``keepdims``.
 
     >>> Fold(lambda xp, acc, x: acc + x, 0.0)
-    >>> Fold(lambda xp, acc, x: xp.maximum(acc, x), -math.inf)
+    >>> Fold(lambda xp, acc, x: xp.maximum(x, acc), -math.inf)
     """
 
     combine: Callable[..., Any]

@@ -393,7 +393,7 @@ def unstack(x: Any, axis: int = 0) -> list[Any]:
     lead, n = (slice(None),) * k, x.shape[k]
     if n <= 16:
         return [slice_(x, key=(*lead, i)) for i in range(n)]
-    # By halves: where backward is recorded a slice goes into zeros of its part's shape, not all's.
+    # By halves: a backward that is recorded puts each slice into zeros of the shape of its part.
     parts = slice_(x, key=(*lead, slice(n // 2))), slice_(x, key=(*lead, slice(n // 2, None)))
     return [piece for part in parts for piece in unstack(part, k)]
 
