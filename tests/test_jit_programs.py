@@ -14,7 +14,7 @@ from tinygrad_ai.train.step import CompiledStep, train_step
 
 STEPS = 4  # of each call of fit
 LOSS = 1e-6  # of the loss
-GRADIENT = 2e-5  # of a parameter's largest one
+GRADIENT = 1e-5  # of a parameter's largest one
 WAY = 1e-3  # of a step: Adam turns a gradient that is rounding alone into a whole one
 
 
